@@ -1,0 +1,1 @@
+"""Round trips of real clients: each writes records of every codec and reads back exactly those."""

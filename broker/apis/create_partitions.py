@@ -1,0 +1,18 @@
+"""CreatePartitions (key 37): decided and answered by the controller process (controller/), forwarded untouched.
+
+Versions: 2 flexible; 3 strict mutation quota.
+Runs in: front end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from broker.apis.forwarding import forward
+from broker.apis.services import Services
+from broker.network.connection import Request
+from broker.protocol.frames import RequestHeader
+
+
+def handle(services: Services, header: RequestHeader, request: Request) -> Awaitable[bytes]:
+    return forward(services, request)

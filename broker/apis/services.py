@@ -1,0 +1,46 @@
+"""What request handlers may use: the front end's state, gathered and named.
+
+Why a plain record: a handler's needs are visible at its call sites, and no object "knows everything" about
+how the others work (Kafka's KafkaApis is the warning).
+Runs in: front end. Made once by `broker.front_end`; every field's owner is that field's own module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from broker.client.controller_link import ControllerLink
+from broker.log_dirs.helper_link import HelperLink
+from broker.log_dirs.log_dirs import LogDirs
+from broker.metadata.cache import MetadataCache
+from broker.replica.fetch_purgatory import FetchPurgatory
+from broker.replica.fetch_session import FetchSessions
+from broker.replica.producer_ids import ProducerIds
+from broker.replica.registry import PartitionRegistry
+from broker.replica.role_changes import RoleChanges
+
+
+@dataclass(slots=True)
+class Services:
+    """config: the KafkaConfig. wall_clock_ms: milliseconds since 1970. start_soon: starts a task
+    beside the connections. directory_sizes: asks a directory's storage process for [topic, partition, bytes],
+    None when it does not answer."""
+
+    config: Any
+    broker_id: int
+    cluster_id: str
+    wall_clock_ms: Callable[[], int]
+    metadata: MetadataCache
+    registry: PartitionRegistry
+    log_dirs: LogDirs
+    purgatory: FetchPurgatory
+    sessions: FetchSessions
+    controller: ControllerLink
+    producer_ids: ProducerIds
+    helpers: HelperLink
+    roles: RoleChanges
+    start_soon: Callable[..., None]
+    directory_sizes: Callable[[int], Awaitable[list[list[Any]] | None]]
+    broker_epoch: int = -1

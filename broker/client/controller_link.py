@@ -1,0 +1,171 @@
+"""Requests of the front end to its node's controller process: admin requests forwarded, its own asked.
+
+What: one stream of Kafka frames, answered in order; a request is forwarded with its body untouched and its
+answer goes back with only the correlation id changed.
+Why one link object outlives the process: when the controller process is restarted, the supervisor hands over
+a fresh stream; what was unanswered then has an unknown outcome and its client's connection is closed, so
+that the client asks again.
+Runs in: front end. Owner: its reader task.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+from collections import deque
+from typing import Any
+
+import trio
+
+from broker.protocol.api_keys import ApiKey
+from broker.protocol.errors import ErrorCode
+from broker.protocol.frames import decode_response, encode_request
+from broker.protocol.messages import request_class
+from broker.protocol.topic_names import is_valid_topic_name
+
+log = logging.getLogger(__name__)
+
+ANSWER_WAIT_S_MAX = 120.0
+FRAME_BYTES_MAX = 64 << 20
+AUTO_CREATE_VERSION = 7
+AUTO_CREATE_TIMEOUT_MS = 30_000
+BROKER_DEFAULT = -1
+_SIZE = struct.Struct(">i")
+_CORRELATION = struct.Struct(">i")
+
+
+class ControllerUnavailableError(Exception):
+    """No answer: the controller process went away or did not answer in time; the outcome is unknown."""
+
+
+class _Pending:
+    __slots__ = ("answer", "arrived")
+
+    def __init__(self) -> None:
+        self.arrived = trio.Event()
+        self.answer: bytes | None = None
+
+
+class ControllerLink:
+    """Serialises writers; the reader matches answers by their order."""
+
+    def __init__(self, sock: socket.socket, broker_id: int, nursery: trio.Nursery) -> None:
+        self._broker_id = broker_id
+        self._nursery = nursery
+        self._next_correlation_id = 0
+        self._creating: set[str] = set()
+        self._write_lock = trio.Lock()
+        self._pending: deque[_Pending] = deque()
+        self._stream = self._start(sock)
+
+    def _start(self, sock: socket.socket) -> trio.SocketStream | None:
+        stream = _stream(sock)
+        self._nursery.start_soon(self._read_answers, stream)
+        return stream
+
+    def replace(self, sock: socket.socket) -> None:
+        """The controller process was restarted: use the fresh stream."""
+        self._fail_all()
+        old, self._stream = self._stream, None
+        if old is not None:
+            trio.lowlevel.notify_closing(old.socket)
+            old.socket.close()
+        self._write_lock = trio.Lock()
+        self._stream = self._start(sock)
+
+    async def _read_answers(self, stream: trio.SocketStream) -> None:
+        try:
+            while True:
+                (size,) = _SIZE.unpack(await _exactly(stream, _SIZE.size))
+                if not _CORRELATION.size <= size <= FRAME_BYTES_MAX:
+                    raise ControllerUnavailableError(f"frame of {size} bytes from the controller process")
+                answer = await _exactly(stream, size)
+                if not self._pending:
+                    raise ControllerUnavailableError("an answer that nobody asked for")
+                pending = self._pending.popleft()
+                pending.answer = answer
+                pending.arrived.set()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, ControllerUnavailableError) as error:
+            if stream is self._stream:
+                log.warning("Controller process: %s; waiting for its successor", error or "stream closed")
+                self._stream = None
+                self._fail_all()
+
+    def _fail_all(self) -> None:
+        while self._pending:
+            self._pending.popleft().arrived.set()
+
+    async def _exchange(self, frame: bytes) -> bytes:
+        """Send one frame, wait for its answer (without size prefix)."""
+        pending = _Pending()
+        with trio.move_on_after(ANSWER_WAIT_S_MAX):
+            async with self._write_lock:
+                if self._stream is None:
+                    raise ControllerUnavailableError("the controller process is being restarted")
+                self._pending.append(pending)
+                try:
+                    await self._stream.send_all(frame)
+                except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                    raise ControllerUnavailableError("the controller process is gone") from error
+            await pending.arrived.wait()
+        if pending.answer is None:
+            raise ControllerUnavailableError("the controller process did not answer")
+        return pending.answer
+
+    async def forward(self, request: memoryview) -> bytes:
+        """The controller's answer to a client's request (header and body as they came), as a frame.
+
+        The answer carries the client's own correlation id. Raises ControllerUnavailableError when the
+        outcome is unknown.
+        """
+        answer = await self._exchange(_SIZE.pack(len(request)) + bytes(request))
+        return _SIZE.pack(len(answer)) + answer
+
+    async def request(self, api_key: ApiKey, version: int, message: Any) -> Any:
+        """One request of this broker's own."""
+        self._next_correlation_id = (self._next_correlation_id + 1) & 0x7FFFFFFF
+        frame = encode_request(api_key, version, self._next_correlation_id, str(self._broker_id), message)
+        answer = await self._exchange(frame)
+        return decode_response(api_key, version, memoryview(answer), 0, len(answer))[1]
+
+    def auto_create(self, name: str) -> ErrorCode:
+        """Start creating a topic with the broker's defaults; what Metadata says meanwhile (behaviour 19)."""
+        if not is_valid_topic_name(name):
+            return ErrorCode.INVALID_TOPIC_EXCEPTION
+        if name in self._creating:
+            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        self._creating.add(name)
+        self._nursery.start_soon(self._create, name)
+        return ErrorCode.LEADER_NOT_AVAILABLE
+
+    async def _create(self, name: str) -> None:
+        create = request_class(ApiKey.CREATE_TOPICS)
+        topic = create.CreatableTopic(
+            name=name, num_partitions=BROKER_DEFAULT, replication_factor=BROKER_DEFAULT
+        )
+        message = create(topics=[topic], timeout_ms=AUTO_CREATE_TIMEOUT_MS)
+        try:
+            answer = await self.request(ApiKey.CREATE_TOPICS, AUTO_CREATE_VERSION, message)
+        except ControllerUnavailableError as error:
+            log.warning("Creating topic %s: %s", name, error)
+        else:
+            for result in answer.topics:
+                if result.error_code not in (0, ErrorCode.TOPIC_ALREADY_EXISTS):
+                    log.warning("Creating topic %s: %s", name, result.error_message or result.error_code)
+        finally:
+            self._creating.discard(name)
+
+
+def _stream(sock: socket.socket) -> trio.SocketStream:
+    return trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+
+
+async def _exactly(stream: trio.SocketStream, size_bytes: int) -> bytes:
+    received = bytearray()
+    while len(received) < size_bytes:
+        more = await stream.receive_some(size_bytes - len(received))
+        if not more:
+            raise ControllerUnavailableError("stream closed")
+        received += more
+    return bytes(received)

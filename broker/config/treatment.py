@@ -1,0 +1,126 @@
+"""What Ottla does with a key: honours it, takes it without effect, or refuses it, and the sentence why.
+
+The table names a reason by a word; this module holds the sentences. A key is `unused` only where setting it
+changes nothing that a client or an operator could rely on: sizes of things that do not exist here, and
+tuning of features that are off. Whatever would change meaning or security is `refused` instead.
+
+PURE. Runs in: every process that reads a configuration.
+"""
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, NamedTuple
+
+
+class Kind(Enum):
+    EFFECTIVE = "effective"
+    UNUSED = "unused"
+    REFUSED = "refused"
+
+
+class Treatment(NamedTuple):
+    """allowed_texts: of a refused key, what may be set besides the default (for a list: its items)."""
+
+    kind: Kind
+    reason: str = ""
+    allowed_texts: tuple[str, ...] = ()
+
+    def permits(self, value: Any, default: Any) -> bool:
+        """Whether a refused key may have this value. Empty and unset are the same, except where they are not
+        (zookeeper.connect: a template that came out empty must not start a cluster of its own)."""
+        if value == default:
+            return True
+        if self.reason != "zookeeper" and value in ("", []):
+            return True
+        items = value if isinstance(value, list) else [value]
+        return all(item in self.allowed_texts for item in items)
+
+
+class Refusal(NamedTuple):
+    why: str
+    advice: str
+
+
+UNUSED_REASONS = {
+    "compaction": "logs are not compacted in this version",
+    "conversion": "old record formats are not served in this version, with or without this key",
+    "dynamic": "configuration cannot be changed while running in this version, so no stored password is read",
+    "format": "records are always kept in format 2",
+    "groups": "consumer groups are not served in this version",
+    "kraft": "Kafka too ignores this key without KRaft",
+    "memory": "the bound on received bytes is ottla.arena.max.bytes",
+    "metrics": "there is no JMX and no Kafka metrics library here",
+    "no-authentication": "there is no SSL or SASL listener that would read this key",
+    "one-node": "there is no other broker to exchange anything with",
+    "preallocate": "segment files grow as they are written",
+    "purgatory": "waiting requests are removed at once, there is nothing to purge",
+    "quotas": "no quota can be set in this version, so there is nothing to measure",
+    "recompression": "batches are kept as the producer compressed them",
+    "threads": "requests are served by an event loop and one process per log directory, not by thread pools",
+    "tiered": "there is no tiered storage",
+    "tokens": "there are no delegation tokens",
+    "transactions": "transactions are not served in this version",
+    "zookeeper": "this version keeps its metadata in a file of its own, not in ZooKeeper",
+}
+
+REFUSALS = {
+    "authorizer": Refusal(
+        "access control is not in this version yet, every client may do everything",
+        "remove the line and guard the listeners by other means, such as a firewall",
+    ),
+    "class": Refusal(
+        "Ottla runs no Java and cannot load this class",
+        "remove the line",
+    ),
+    "compaction": Refusal(
+        "log compaction is not in this version yet, only the policy delete",
+        "use delete, or remove the line",
+    ),
+    "connection-limits": Refusal(
+        "limits on connections are not in this version yet",
+        "remove the line, or limit connections outside the broker",
+    ),
+    "disk-reserve": Refusal(
+        "a reserve on disk is not in this version yet",
+        "set it to 0, or remove the line",
+    ),
+    "kraft": Refusal(
+        "Ottla takes the place of Kafka in ZooKeeper mode and has neither KRaft nor what only KRaft offers",
+        "remove the line",
+    ),
+    "quotas": Refusal(
+        "client quotas are not in this version yet",
+        "remove the line",
+    ),
+    "recompression": Refusal(
+        "the broker does not change the compression of batches in this version",
+        "use producer, or remove the line, and set compression.type on the producers",
+    ),
+    "tiered": Refusal(
+        "there is no tiered storage",
+        "set it to false, or remove the line",
+    ),
+    "tokens": Refusal(
+        "delegation tokens are not in this version yet",
+        "remove the line",
+    ),
+    "unstable": Refusal(
+        "only released versions of Kafka's protocol are served",
+        "set it to false, or remove the line",
+    ),
+    "validation": Refusal(
+        "batches are checked by header and checksum, not yet record by record",
+        "use header, or remove the line",
+    ),
+    "zookeeper": Refusal(
+        "ZooKeeper support is not in this version yet",
+        "remove the line to run a single node that keeps its metadata in the file ottla.metadata.path",
+    ),
+}
+
+
+def parse_treatment(notation: str) -> Treatment:
+    """`effective`, `unused:REASON`, `refused:REASON` or `refused:REASON:allowed|values`."""
+    word, _, rest = notation.partition(":")
+    reason, _, allowed = rest.partition(":")
+    return Treatment(Kind(word), reason, tuple(allowed.split("|")) if allowed else ())

@@ -1,0 +1,308 @@
+"""The front end process: composition of its parts, its tasks, its talk with the supervisor.
+
+What: builds the state once, runs the loop (accept, pump, timers, control messages), stops in order.
+Why one flush per scheduler pass: an Instrument rings the doorbells just before the loop waits for I/O, so
+that every task's submissions of the pass leave together and no task knows of it. The hook must not raise
+(trio would drop it silently, REVIEW item 17): it catches, and the flag makes the loop crash loudly.
+Runs in: front end. Owner of everything it builds.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import socket
+import time
+from typing import Any
+
+import trio
+
+from broker.apis.dispatch import dispatcher
+from broker.apis.services import Services
+from broker.client.controller_link import ControllerLink, ControllerUnavailableError
+from broker.log_dirs.helper_link import HelperLink
+from broker.log_dirs.log_dirs import LogDirs
+from broker.log_dirs.storage_dialog import DialogError, StorageDialog
+from broker.metadata.cache import MetadataCache
+from broker.network.listeners import accept_loop
+from broker.network.receive import ReceiveBuffers
+from broker.network.server import ConnectionLimits, Server
+from broker.protocol.api_keys import ApiKey
+from broker.protocol.messages import request_class
+from broker.replica.fetch_purgatory import FetchPurgatory
+from broker.replica.fetch_session import FetchSessions
+from broker.replica.partition import Role
+from broker.replica.producer_ids import Block, ProducerIds
+from broker.replica.registry import PartitionRegistry
+from broker.replica.role_changes import RoleChanges
+from storage.ipc.contexts import Doorbells, FrontEndContext
+from storage.ipc.control import ControlClosedError, ControlSocket
+
+log = logging.getLogger(__name__)
+
+ROLES_WAIT_S_MAX = 10.0
+"""How long accepting waits for the controller to give every hosted partition its role."""
+
+SLOW_TIMER_S = 10.0
+GC_THRESHOLDS = (50_000, 50, 50)
+"""Collections are rare: the heap is frozen at start and requests make no cycles."""
+
+
+class StopFrontEnd(Exception):  # noqa: N818 - not an error: the supervisor asked
+    """Unwinds the nursery."""
+
+
+class SubmissionFlusher(trio.abc.Instrument):
+    """Rings the doorbells once per scheduler pass. `failure` is looked at by the pump tasks."""
+
+    def __init__(self, log_dirs: LogDirs) -> None:
+        self._log_dirs = log_dirs
+        self.failure: BaseException | None = None
+
+    def before_io_wait(self, timeout: float) -> None:
+        try:
+            self._log_dirs.flush_submissions()
+        except Exception as error:  # noqa: BLE001 - kept for the loop, which crashes with it
+            self.failure = error
+
+
+class FrontEnd:
+    """One instance per process; `run` returns the exit code."""
+
+    def __init__(self, context: FrontEndContext) -> None:
+        self._context = context
+        config = context.config
+        self._registry = PartitionRegistry()
+        self._metadata = MetadataCache()
+        self._table = context.partition_table()
+        self._arena = context.arena()
+        directories = [link.directory for link in context.storages]
+        self._log_dirs = LogDirs(directories, self._registry, self._arena, self._table)
+        self._dialogs = {link.index: StorageDialog(link.control) for link in context.storages}
+        self._roles = RoleChanges(
+            context.broker_id, self._registry, self._log_dirs, self._metadata, config.resolve_topic
+        )
+        self._pumps: dict[int, trio.CancelScope] = {}
+        self._accepting = trio.Event()
+        self._flusher = SubmissionFlusher(self._log_dirs)
+        self._helpers = HelperLink(context.control.send)
+
+    def run(self) -> int:
+        gc.set_threshold(*GC_THRESHOLDS)
+        exit_code = 1
+        try:
+            trio.run(self._main, instruments=[self._flusher])
+        except* StopFrontEnd:
+            self._context.control.send({"kind": "stopped"})
+            exit_code = 0
+        except* ControlClosedError:
+            log.error("The supervisor is gone; stopping")
+        return exit_code
+
+    async def _main(self) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._build(nursery)
+            for link in self._context.storages:
+                if link.online:
+                    self._attach(link.index, link.doorbells, link.generation)
+            await self._adopt_all()
+            self._server.serve_controller(self._context.from_controller)
+            nursery.start_soon(self._purgatory.run)
+            nursery.start_soon(self._server.sweep_idle)
+            nursery.start_soon(self._slow_timer)
+            self._context.control.send({"kind": "ready"})
+            for listener, sock in self._context.listeners:
+                nursery.start_soon(self._accept, listener.name, sock)
+            await self._control_loop()
+
+    def _build(self, nursery: trio.Nursery) -> None:
+        config = self._context.config
+        self._purgatory = FetchPurgatory()
+        self._controller = ControllerLink(self._context.to_controller, self._context.broker_id, nursery)
+        services = Services(
+            config=config,
+            broker_id=self._context.broker_id,
+            cluster_id=self._context.cluster_id,
+            wall_clock_ms=lambda: time.time_ns() // 1_000_000,
+            metadata=self._metadata,
+            registry=self._registry,
+            log_dirs=self._log_dirs,
+            purgatory=self._purgatory,
+            sessions=FetchSessions(
+                config["max.incremental.fetch.session.cache.slots"], EVICTION_S, trio.current_time
+            ),
+            controller=self._controller,
+            producer_ids=ProducerIds(self._allocate_producer_ids, nursery),
+            helpers=self._helpers,
+            roles=self._roles,
+            start_soon=nursery.start_soon,
+            directory_sizes=self._directory_sizes,
+        )
+        self._services = services
+        receive = ReceiveBuffers(self._arena)
+        self._arena.room_callback = receive.room_freed
+        self._server = Server(
+            _limits(config), receive, self._log_dirs.warmth, nursery, dispatcher(services)
+        )
+
+    # Storage processes
+
+    def _attach(self, index: int, doorbells: Doorbells, generation: int) -> None:
+        """Rings of a new generation: use them, and pump what comes back."""
+        link = self._log_dirs.links[index]
+        link.attach(*self._context.open_rings(index, doorbells, generation))
+        scope = self._pumps[index] = trio.CancelScope()
+        self._nursery.start_soon(self._pump, index, doorbells, scope)
+
+    async def _pump(self, index: int, doorbells: Doorbells, scope: trio.CancelScope) -> None:
+        """One task per storage process: its doorbell wakes everything that its completions concern."""
+        link = self._log_dirs.links[index]
+        fd = doorbells.completions.fileno()
+        with scope:
+            while True:
+                await trio.lowlevel.wait_readable(fd)
+                if self._flusher.failure is not None:
+                    raise self._flusher.failure
+                self._log_dirs.pump(link)
+
+    def _detach(self, index: int) -> None:
+        scope = self._pumps.pop(index, None)
+        if scope is not None:
+            scope.cancel()
+        self._log_dirs.storage_died(index)
+
+    async def _adopt_all(self) -> None:
+        for link in self._log_dirs.links:
+            if link.usable:
+                await self._adopt(link.index)
+
+    async def _adopt(self, index: int) -> None:
+        """Enter every log the storage process has open; roles come from the controller."""
+        for topic, number, topic_id, slot, generation, checkpointed in await self._dialogs[index].partitions():
+            config = self._context.config.resolve_topic(self._metadata.topic_overrides.get(topic, {}))
+            self._roles.adopt(
+                self._log_dirs.links[index], topic, number, topic_id, slot, generation, config,
+                {"checkpoint_high_watermark": checkpointed},
+            )  # fmt: skip
+
+    async def _directory_sizes(self, index: int) -> list[list[Any]] | None:
+        try:
+            return await self._dialogs[index].sizes()
+        except (DialogError, trio.TooSlowError) as error:
+            log.warning("%s: sizes are not known: %s", self._log_dirs.links[index].directory, error)
+            return None
+
+    async def _storage_started(self, index: int, doorbells: Doorbells, generation: int) -> None:
+        self._attach(index, doorbells, generation)
+        await self._roles.reopen(index)
+        self._log_dirs.settle()
+
+    # Controller
+
+    async def _allocate_producer_ids(self) -> Block | None:
+        request = request_class(ApiKey.ALLOCATE_PRODUCER_IDS)
+        message = request(broker_id=self._context.broker_id, broker_epoch=self._services.broker_epoch)
+        try:
+            answer = await self._controller.request(ApiKey.ALLOCATE_PRODUCER_IDS, 0, message)
+        except ControllerUnavailableError as error:
+            log.warning("Reserving producer ids: %s", error)
+            return None
+        if answer.error_code:
+            log.warning("Reserving producer ids: error %d", answer.error_code)
+            return None
+        return (answer.producer_id_start, answer.producer_id_len)
+
+    # Supervisor
+
+    async def _control_loop(self) -> None:
+        control = self._context.control
+        while True:
+            await trio.lowlevel.wait_readable(control.fileno())
+            while (received := control.receive_nowait()) is not None:
+                self._on_control(*received)
+
+    def _on_control(self, message: dict[str, Any], fds: list[int]) -> None:
+        match message["kind"]:
+            case "storage_died":
+                self._detach(message["index"])
+                self._context.control.send({"kind": "taken_over", "index": message["index"]})
+            case "storage_started":
+                doorbells = Doorbells.from_fds(fds)
+                self._nursery.start_soon(
+                    self._storage_started, message["index"], doorbells, message["generation"]
+                )
+            case "storage_offline":
+                self._log_dirs.links[message["index"]].failed_reason = message["why"]
+            case "controller_restarted":
+                to_controller, from_controller = (socket.socket(fileno=fd) for fd in fds)
+                self._controller.replace(to_controller)
+                self._server.serve_controller(from_controller)
+            case "accept":
+                self._services.broker_epoch = message["broker_epoch"]
+                self._nursery.start_soon(self._open_doors)
+            case "helper":
+                self._helpers.arrived(ControlSocket(socket.socket(fileno=fds[0])))
+            case "stop":
+                self._server.close_all()
+                raise StopFrontEnd
+            case unknown:
+                log.error("Control message of unknown kind %r", unknown)
+
+    async def _open_doors(self) -> None:
+        """Accept once the controller has spoken, so that no client sees an empty cluster (behaviour 20)."""
+        with trio.move_on_after(ROLES_WAIT_S_MAX):
+            while not self._is_informed():
+                await trio.sleep(0.005)
+        self._accepting.set()
+
+    def _is_informed(self) -> bool:
+        metadata = self._metadata
+        if not metadata.live_broker_ids():
+            return False
+        return all(
+            partition.role is not Role.NONE and metadata.partition(partition.topic, partition.partition)
+            for partition in self._registry
+        )
+
+    # Small tasks
+
+    async def _accept(self, listener_name: str, sock: socket.socket) -> None:
+        await self._accepting.wait()
+        await accept_loop(sock, lambda accepted: self._server.accepted(accepted, listener_name))
+
+    async def _slow_timer(self) -> None:
+        while True:
+            await trio.sleep(SLOW_TIMER_S)
+            self._helpers.drop_if_idle()
+            self._arena.trim()
+
+
+EVICTION_S = 120.0
+"""min.incremental.fetch.session.eviction.ms is fixed at two minutes in Kafka."""
+
+
+def _limits(config: Any) -> ConnectionLimits:
+    """Socket buffers that the operator has not set stay with the kernel's autotuning."""
+    overrides = {}
+    for entry in config["max.connections.per.ip.overrides"].split(","):
+        if entry.strip():
+            address, _, count = entry.strip().rpartition(":")
+            overrides[address] = int(count)
+    explicit = config.explicit
+    return ConnectionLimits(
+        request_bytes_max=config["socket.request.max.bytes"],
+        idle_ms=config["connections.max.idle.ms"],
+        connections_max=config["max.connections"],
+        per_address_max=config["max.connections.per.ip"],
+        per_address_overrides=overrides,
+        send_buffer_bytes=config["socket.send.buffer.bytes"] if "socket.send.buffer.bytes" in explicit else -1,
+        receive_buffer_bytes=(
+            config["socket.receive.buffer.bytes"] if "socket.receive.buffer.bytes" in explicit else -1
+        ),
+    )
+
+
+def front_end_main(context: FrontEndContext) -> int:
+    """Entry point, called by the supervisor's composition root after the fork."""
+    return FrontEnd(context).run()

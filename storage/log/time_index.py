@@ -1,0 +1,113 @@
+"""`%020d.timeindex`: the largest timestamp so far and where it was, sparse. The append side.
+
+Runs in: storage (writer thread), owned by its segment. Readers elsewhere (`storage.reader`) only read.
+
+Entry, 12 bytes: int64 timestamp, int32 offset relative to the segment's base: the last offset of the batch
+that brought this largest timestamp. Timestamps strictly ascend. A segment that is rolled, closed or
+recovered ends with its largest timestamp; retention and look-ups by time rely on that.
+Never preallocated; see offset_index.py.
+"""
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+from storage.log.append_file import AppendFile
+from storage.record.batch import NO_TIMESTAMP
+
+ENTRY_SIZE_BYTES: Final = 12
+_ENTRY: Final = struct.Struct(">qi")
+_pack = _ENTRY.pack
+
+
+class TimestampOffset(NamedTuple):
+    timestamp: int
+    offset: int
+
+
+TimeIndexState = tuple[int, int, int]
+
+
+class TimeIndex:
+    """entry_count and last_timestamp include what is pending; an empty index has timestamp -1."""
+
+    __slots__ = ("base_offset", "file", "entry_count", "entry_count_max", "last_timestamp", "pending")
+
+    def __init__(self, file: AppendFile, base_offset: int, index_size_bytes_max: int) -> None:
+        self.file = file
+        self.base_offset = base_offset
+        self.entry_count_max = index_size_bytes_max // ENTRY_SIZE_BYTES
+        self.pending = bytearray()
+        self.entry_count = file.size_bytes // ENTRY_SIZE_BYTES
+        self.last_timestamp = self.last_entry().timestamp
+
+    @property
+    def is_full(self) -> bool:
+        """One entry is kept free for the one that ends the segment."""
+        return self.entry_count >= self.entry_count_max - 1
+
+    def maybe_append(self, timestamp: int, offset: int) -> None:
+        """Only a larger timestamp is worth an entry. The caller checks `is_full` unless the segment ends."""
+        if timestamp > self.last_timestamp:
+            self.pending += _pack(timestamp, offset - self.base_offset)
+            self.entry_count += 1
+            self.last_timestamp = timestamp
+
+    def write_pending(self) -> None:
+        if self.pending:
+            self.file.append((self.pending,))
+            self.pending = bytearray()
+
+    def entry(self, index: int) -> TimestampOffset:
+        """Entry of the file (not a pending one)."""
+        timestamp, relative = _ENTRY.unpack(self.file.read(ENTRY_SIZE_BYTES, index * ENTRY_SIZE_BYTES))
+        return TimestampOffset(timestamp, self.base_offset + relative)
+
+    def last_entry(self) -> TimestampOffset:
+        count = self.file.size_bytes // ENTRY_SIZE_BYTES
+        return self.entry(count - 1) if count else TimestampOffset(NO_TIMESTAMP, self.base_offset)
+
+    def problem(self, next_offset: int) -> str | None:
+        """What cannot be right about the file; None if nothing shows. next_offset: where the segment ends."""
+        if self.file.size_bytes % ENTRY_SIZE_BYTES:
+            return f"length {self.file.size_bytes} is no multiple of {ENTRY_SIZE_BYTES}"
+        if not self.entry_count:
+            return None
+        first, last = self.entry(0), self.last_entry()
+        if last.timestamp < first.timestamp:
+            return f"last timestamp {last.timestamp} is below the first, {first.timestamp}"
+        if not self.base_offset <= last.offset < next_offset:
+            return f"last entry has offset {last.offset} outside [{self.base_offset}, {next_offset})"
+        return None
+
+    def truncate_to(self, offset: int) -> None:
+        """Keep entries below `offset`. Both columns ascend, so the first entries are the ones to keep."""
+        low, high = 0, self.file.size_bytes // ENTRY_SIZE_BYTES
+        while low < high:
+            middle = (low + high) // 2
+            if self.entry(middle).offset < offset:
+                low = middle + 1
+            else:
+                high = middle
+        self.restore((low, self.entry(low - 1).timestamp if low else NO_TIMESTAMP, low * ENTRY_SIZE_BYTES))
+
+    def replace(self, entries: bytes) -> None:
+        """Recovery: these entries instead of what is there."""
+        self.restore((0, NO_TIMESTAMP, 0))
+        self.extend(entries)
+
+    def extend(self, entries: bytes) -> None:
+        """Recovery: whole entries at the end, written at once."""
+        if entries:
+            self.file.append((entries,))
+            self.entry_count = self.file.size_bytes // ENTRY_SIZE_BYTES
+            self.last_timestamp = self.last_entry().timestamp
+
+    def state(self) -> TimeIndexState:
+        """What `restore` needs to forget everything appended from now on."""
+        return (self.entry_count, self.last_timestamp, self.file.size_bytes)
+
+    def restore(self, state: TimeIndexState) -> None:
+        self.entry_count, self.last_timestamp, size_bytes = state
+        self.pending = bytearray()
+        self.file.cut(size_bytes)

@@ -1,0 +1,46 @@
+"""Fixtures of the client tests: topics of the test's own, sizes, and a reader independent of the writer."""
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.clients import librdkafka
+from tests.clients.dataset import PARTITIONS
+from tests.conftest import Target
+from tests.peers.wire import WireConnection, wait_for_leaders
+
+RECORDS_FULL = 100_000
+RECORDS_SHORT = 10_000
+TIMESTAMPS_BEFORE_NOW_MS = 3_600_000
+
+
+@pytest.fixture(scope="session")
+def base_timestamp_ms() -> int:
+    """Record 0's timestamp: recent, so that no retention by time meets the records."""
+    return int(time.time() * 1000) - TIMESTAMPS_BEFORE_NOW_MS
+
+
+@pytest.fixture(scope="session")
+def make_topic(target: Target) -> Callable[..., str]:
+    """make_topic(partitions=3, **configs with _ for .) -> the name of a new topic whose leaders are known."""
+    numbers = itertools.count()
+
+    def make(partitions: int = PARTITIONS, **configs: str) -> str:
+        name = f"clients-{int(time.time() * 1000)}-{next(numbers)}"
+        with WireConnection(target.address) as connection:
+            connection.create_topic(
+                name, partitions, {key.replace("_", "."): value for key, value in configs.items()}
+            )
+        wait_for_leaders(target.address, {name: partitions})
+        return name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def read_digests(target: Target) -> Callable[[str], tuple[str, ...]]:
+    """read_digests(topic) -> the digest of each partition as librdkafka reads it."""
+    return lambda topic: librdkafka.read_digests(target.bootstrap, topic, PARTITIONS)
