@@ -21,8 +21,8 @@ from controller.cluster import RECOVERING, LeaderAndIsr, ReplicaAssignment
 
 
 def elect_offline(current: LeaderAndIsr, assignment: ReplicaAssignment, online: Collection[int], *,
-                  unclean_allowed: bool, recovery_state_supported: bool = True) -> LeaderAndIsr | None:
-    """online: assigned replicas that are alive. recovery_state_supported: from inter-broker version 3.2."""
+                  unclean_allowed: bool) -> LeaderAndIsr | None:
+    """online: assigned replicas that are alive."""
     leader = _first(assignment.replicas, online, current.isr)
     if leader is not None:
         return _led_by(current, leader, tuple(replica for replica in current.isr if replica in online))
@@ -31,8 +31,7 @@ def elect_offline(current: LeaderAndIsr, assignment: ReplicaAssignment, online: 
     leader = next((replica for replica in assignment.replicas if replica in online), None)
     if leader is None:
         return None
-    elected = _led_by(current, leader, (leader,))
-    return replace(elected, leader_recovery_state=RECOVERING) if recovery_state_supported else elected
+    return replace(_led_by(current, leader, (leader,)), leader_recovery_state=RECOVERING)
 
 
 def elect_reassign(current: LeaderAndIsr, assignment: ReplicaAssignment,

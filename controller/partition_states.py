@@ -81,7 +81,8 @@ def _directory(path: str) -> Write:
 
 
 def decide_elections(state: ControllerState, partitions: Iterable[TopicPartition], strategy: Strategy,
-                     unclean_allowed: Callable[[str], bool]) -> Decision:
+                     unclean_allowed: Callable[[str], bool], *,
+                     recovery_state_supported: bool = True) -> Decision:
     """Online, Offline -> Online. unclean_allowed: by topic; asked only when nobody in sync is alive."""
     decision = Decision()
     for key in _legal(state, partitions, PartitionState.ONLINE, decision.problems):
@@ -97,6 +98,8 @@ def decide_elections(state: ControllerState, partitions: Iterable[TopicPartition
                                      f"replicas {list(partition.assignment.replicas)}, "
                                      f"in sync {list(current.isr)}, alive {list(state.live_broker_ids())}")
             continue
+        if not recovery_state_supported:
+            elected = replace(elected, leader_recovery_state=RECOVERED)
         decision.writes.append(state_write(state, key, current, elected, recipients,
                                            (PartitionMoved(key, PartitionState.ONLINE),)))
     return decision

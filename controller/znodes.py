@@ -234,9 +234,21 @@ def decode_cluster_id(data: bytes | None) -> str:
     return cluster_id
 
 
-def encode_feature(version: int, *, enabled: bool = True) -> bytes:
-    """The node of a cluster without finalized features. version: 2 from inter-broker version 3.3, else 1."""
-    return _encode({"version": version, "status": int(enabled), "features": {}})
+def encode_feature(version: int, *, enabled: bool, features: Mapping[str, Any] | None = None) -> bytes:
+    """Finalized features of the cluster. version: 2 from inter-broker version 3.3, else 1."""
+    return _encode({"version": version, "status": int(enabled), "features": features or {}})
+
+
+def refreshed_feature(data: bytes | None, version: int, *, enabled: bool) -> bytes | None:
+    """What an existing feature node must say under this version; None if it says so already. Features that
+    were finalized stay as long as the node stays enabled."""
+    node = _Reader(FEATURE, data)
+    status = node.integer("status", 0, 1)
+    features = node.mapping("features")
+    kept = features if enabled and status else {}
+    if (node.integer("version", 1, 2), bool(status), features) == (version, enabled, kept):
+        return None
+    return encode_feature(version, enabled=enabled, features=kept)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from broker.config.errors import HIDDEN, ConfigError
 from broker.config.key_table import Key
-from broker.config.treatment import REFUSALS, Kind
+from broker.config.treatment import PER_LISTENER_LIMITS, PER_LISTENER_REFUSAL, REFUSALS, Kind
 from broker.config.values import ALLOWED_BY_TYPE, INTEGER_RANGES, ConfigType, format_value, parse_value
 
 
@@ -27,9 +27,13 @@ def parse_text(key: Key, text: str, name: str | None = None) -> Any:
 def check_treatment(key: Key, value: Any, text: str, name: str | None = None) -> None:
     """ConfigError if this version of Ottla does not serve the (valid) value."""
     treatment = key.treatment
+    refusal = None
     if treatment.kind is Kind.REFUSED and not treatment.permits(value, key.default):
-        why, advice = REFUSALS[treatment.reason]
-        raise ConfigError(name or key.name, shown_text(key, text), why, advice, refused=True)
+        refusal = REFUSALS[treatment.reason]
+    elif key.name in PER_LISTENER_LIMITS and name not in (None, key.name) and value != key.default:
+        refusal = PER_LISTENER_REFUSAL
+    if refusal is not None:
+        raise ConfigError(name or key.name, shown_text(key, text), *refusal, refused=True)
 
 
 def shown_text(key: Key, text: str) -> str:

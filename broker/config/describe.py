@@ -95,7 +95,7 @@ def _broker_entry(name: str, values: Mapping[str, Any], explicit: Mapping[str, s
         name=name,
         value_text=None if sensitive else text,
         source=synonyms[0].source if synonyms else ConfigSource.DEFAULT_CONFIG,
-        read_only=name not in BROKER_KEYS or BROKER_KEYS[name].read_only,
+        read_only=name not in BROKER_KEYS or BROKER_KEYS[name].update_mode == "read-only",
         sensitive=sensitive,
         type_code=key.type if key is not None else ConfigType.UNKNOWN,
         synonyms=synonyms,

@@ -23,7 +23,7 @@ class Synonym(NamedTuple):
 
 
 class Key(NamedTuple):
-    """One line of the table."""
+    """One line of the table. update_mode: read-only, per-broker or cluster-wide; "topic" for topic keys."""
 
     name: str
     type: ConfigType
@@ -31,7 +31,7 @@ class Key(NamedTuple):
     validator: Validator | None
     importance: str
     internal: bool
-    read_only: bool
+    update_mode: str
     treatment: Treatment
     synonyms: tuple[Synonym, ...]
 
@@ -46,7 +46,7 @@ def _parse_line(line: str, topic: bool) -> Key:
         validator=make_validator(values),
         importance=importance.partition("/")[0],
         internal=importance.endswith("/internal"),
-        read_only=update == "read-only",
+        update_mode="topic" if topic else update,
         treatment=parse_treatment(treatment),
         synonyms=_parse_synonyms(update) if topic else (),
     )

@@ -26,6 +26,7 @@ from broker.config.start_warnings import list_warnings
 
 _PROVIDERS = "config.providers"
 _ARENA = "ottla.arena.max.bytes"
+_QUEUED = "queued.max.request.bytes"
 # A request of the largest size lies in a slab of the next size class up: room for one must be sure.
 _ARENA_REQUESTS_MIN = 2
 
@@ -75,10 +76,16 @@ def build_config(
     if settings.errors or listeners is None:
         raise ConfigErrors(settings.errors)
     if _ARENA not in settings.explicit:
-        largest = settings["socket.request.max.bytes"]
-        settings.values[_ARENA] = max(settings[_ARENA], _ARENA_REQUESTS_MIN * largest)
+        settings.values[_ARENA] = _arena_size_bytes(settings)
     warnings = list_warnings(settings, listeners.listeners)
     return KafkaConfig(settings.values, settings.explicit, listeners, warnings)
+
+
+def _arena_size_bytes(settings: Settings) -> int:
+    """Without a size of its own, the arena has that of Kafka's pool for requests, or room for two of them."""
+    if settings[_QUEUED] > 0:
+        return int(settings[_QUEUED])
+    return int(max(settings[_ARENA], _ARENA_REQUESTS_MIN * settings["socket.request.max.bytes"]))
 
 
 def _pair_ids(settings: Settings) -> None:

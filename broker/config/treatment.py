@@ -48,7 +48,6 @@ UNUSED_REASONS = {
     "format": "records are always kept in format 2",
     "groups": "consumer groups are not served in this version",
     "kraft": "Kafka too ignores this key without KRaft",
-    "memory": "the bound on received bytes is ottla.arena.max.bytes",
     "metrics": "there is no JMX and no Kafka metrics library here",
     "no-authentication": "there is no SSL or SASL listener that would read this key",
     "one-node": "there is no other broker to exchange anything with",
@@ -76,9 +75,9 @@ REFUSALS = {
         "log compaction is not in this version yet, only the policy delete",
         "use delete, or remove the line",
     ),
-    "connection-limits": Refusal(
-        "limits on connections are not in this version yet",
-        "remove the line, or limit connections outside the broker",
+    "connection-rate": Refusal(
+        "limits on the rate of new connections are not in this version yet",
+        "remove the line, or limit the rate outside the broker",
     ),
     "disk-reserve": Refusal(
         "a reserve on disk is not in this version yet",
@@ -117,6 +116,16 @@ REFUSALS = {
         "remove the line to run a single node that keeps its metadata in the file ottla.metadata.path",
     ),
 }
+
+
+# For keys that hold for the node but not for one listener: listener.name.<listener>.<key>
+PER_LISTENER_LIMITS = frozenset(
+    {"max.connections", "max.connections.per.ip", "max.connections.per.ip.overrides"}
+)
+PER_LISTENER_REFUSAL = Refusal(
+    "limits on connections hold for all listeners together in this version",
+    "set the key without its listener.name prefix",
+)
 
 
 def parse_treatment(notation: str) -> Treatment:

@@ -52,6 +52,8 @@ class DeathCause(Enum):
     """SIGKILL by somebody else: the code is not to blame, nothing is held against it."""
     HUNG = auto()
     """SIGKILL by the supervisor, because an answer did not come."""
+    NOT_FORKED = auto()
+    """The system had no process or memory for it; tried again until it has."""
 
 
 # Events

@@ -23,6 +23,7 @@ class HelperPool:
         self._count_max = count_max
         self._out = out
         self._running: dict[ProcessId, ProcessId] = {}
+        self._purposes: dict[ProcessId, str] = {}
         self._waiting: deque[tuple[ProcessId, str]] = deque()
         self._next_number = 1
 
@@ -30,11 +31,16 @@ class HelperPool:
         """Fork a helper for `requester` now, or when one ends."""
         if len(self._waiting) < WAITING_MAX:
             self._waiting.append((requester, purpose[:PURPOSE_LENGTH_MAX]))
-        self._fork_waiting()
+        self.fork_waiting()
 
     def helper_died(self, helper: ProcessId) -> None:
         self._running.pop(helper, None)
-        self._fork_waiting()
+        self._purposes.pop(helper, None)
+        self.fork_waiting()
+
+    def helper_not_forked(self, helper: ProcessId) -> None:
+        """Its request is the next again; the caller calls `fork_waiting` after a while."""
+        self._waiting.appendleft((self._running.pop(helper), self._purposes.pop(helper)))
 
     def requester_died(self, requester: ProcessId) -> None:
         """Its helpers are killed, for they may hold its slabs; what it still waited for is forgotten."""
@@ -49,10 +55,12 @@ class HelperPool:
     def _of(self, requester: ProcessId) -> list[ProcessId]:
         return [helper for helper, owner in self._running.items() if owner == requester]
 
-    def _fork_waiting(self) -> None:
+    def fork_waiting(self) -> None:
+        """As many of the waiting as there is room for."""
         while self._waiting and len(self._running) < self._count_max:
             requester, purpose = self._waiting.popleft()
             helper = ProcessId(Role.HELPER, self._next_number)
             self._next_number += 1
             self._running[helper] = requester
+            self._purposes[helper] = purpose
             self._out.add(ForkHelper(helper, requester, purpose))

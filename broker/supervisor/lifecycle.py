@@ -61,7 +61,13 @@ from broker.supervisor.process_state import (
     int_field,
     text_field,
 )
-from broker.supervisor.restart_policy import SLOT_DEATHS_MAX, RestartAfter, counts, decide_restart
+from broker.supervisor.restart_policy import (
+    FORK_RETRY_MS,
+    SLOT_DEATHS_MAX,
+    RestartAfter,
+    counts,
+    decide_restart,
+)
 from broker.supervisor.stop_sequence import StopSequence
 
 TAKE_OVER_MS_MAX = 5000
@@ -184,7 +190,14 @@ class Lifecycle:
                 record.fatal_reason = text_field(message, "why")
                 self._set_deadline("failing", storage(record.index), FAILING_MS_MAX)
             case "failed":
-                self._fail(f"{record.directory}: {text_field(message, 'why')}")
+                self._on_storage_failed(record, text_field(message, "why"))
+
+    def _on_storage_failed(self, record: StorageRecord, why: str) -> None:
+        """Before it ever loaded: not our directory, the start is over. Later: last words before a death."""
+        if record.ever_loaded:
+            self._say(Level.ERROR, f"storage of {record.directory} fails: {why}")
+        else:
+            self._fail(f"{record.directory}: {why}")
 
     def _on_progress(self, record: StorageRecord, message: dict[str, object]) -> None:
         text = message.get("text")
@@ -255,8 +268,15 @@ class Lifecycle:
             case Role.FRONT_END:
                 self._on_front_end_death(event)
             case Role.HELPER:
-                self._helpers.helper_died(event.process)
-                self._maybe_fork_front_end_again()
+                self._on_helper_death(event)
+
+    def _on_helper_death(self, event: ProcessDied) -> None:
+        if event.cause is DeathCause.NOT_FORKED:
+            self._helpers.helper_not_forked(event.process)
+            self._set_deadline("restart", event.process, FORK_RETRY_MS)
+        else:
+            self._helpers.helper_died(event.process)
+            self._maybe_fork_front_end_again()
 
     def _on_controller_death(self, event: ProcessDied) -> None:
         self.controller.state = State.DOWN
@@ -313,8 +333,10 @@ class Lifecycle:
     def _judge_storage_death(self, record: StorageRecord, event: ProcessDied) -> None:
         if counts(event.cause):
             record.counted_deaths_ms.append(self._now_ms)
-        verdict = decide_restart(Role.STORAGE, record.counted_deaths_ms, self._now_ms)
-        if not isinstance(verdict, RestartAfter):
+        verdict = decide_restart(Role.STORAGE, event.cause, record.counted_deaths_ms, self._now_ms)
+        if isinstance(verdict, RestartAfter):
+            record.restart_delay_ms = verdict.delay_ms
+        else:
             record.fatal_reason = f"its storage process died {len(record.counted_deaths_ms)} times"
 
     def _restart_storage(self, record: StorageRecord) -> None:
@@ -322,10 +344,17 @@ class Lifecycle:
         if record.fatal_reason is not None:
             self._take_offline(record, record.fatal_reason)
             return
+        if record.restart_delay_ms:
+            record.state = State.DOWN
+            self._set_deadline("restart", storage(record.index), record.restart_delay_ms)
+        else:
+            self._renew_storage(record)
+        self._maybe_fork_front_end()
+
+    def _renew_storage(self, record: StorageRecord) -> None:
         record.generation += 1
         self._out.add(ResetLink(record.index, record.generation))
         self._fork_storage(record)
-        self._maybe_fork_front_end()
 
     def _take_offline(self, record: StorageRecord, why: str) -> None:
         record.state = State.OFFLINE
@@ -341,7 +370,7 @@ class Lifecycle:
         """Delay before the restart; None when the node gives up."""
         if counts(event.cause):
             counted_deaths_ms.append(self._now_ms)
-        verdict = decide_restart(event.process.role, counted_deaths_ms, self._now_ms)
+        verdict = decide_restart(event.process.role, event.cause, counted_deaths_ms, self._now_ms)
         if isinstance(verdict, RestartAfter):
             return verdict.delay_ms
         self._fail(f"{event.process} died {len(counted_deaths_ms)} times, the last time: {event.detail}")
@@ -446,10 +475,15 @@ class Lifecycle:
     def _restart(self, process: ProcessId) -> None:
         if self.phase is Phase.STOPPING:
             return
-        if process == CONTROLLER:
-            self._fork_controller()
-        else:
-            self._maybe_fork_front_end()
+        match process.role:
+            case Role.CONTROLLER:
+                self._fork_controller()
+            case Role.FRONT_END:
+                self._maybe_fork_front_end()
+            case Role.STORAGE:
+                self._renew_storage(self.storages[process.index])
+            case Role.HELPER:
+                self._helpers.fork_waiting()
 
     def _on_stop_requested(self, why: str) -> None:
         if self.phase is Phase.STOPPING:

@@ -401,7 +401,7 @@ class Node:
             pid = start_child(title, keep_fds, main, oom_score)
         except OSError as error:
             _log.error("cannot fork %s: %s", process, error)
-            self._failed_forks.append(ProcessDied(process, DeathCause.FAULT, f"not forked: {error.strerror}"))
+            self._failed_forks.append(ProcessDied(process, DeathCause.NOT_FORKED, f"not forked: {error.strerror}"))
             return False
         child = Child(process, pid, os.pidfd_open(pid), control)
         self._children[process] = child

@@ -52,7 +52,7 @@ LEGAL_MESSAGES: dict[Role, dict[str, frozenset[State]]] = {
         "drained": frozenset({State.UP}),
         "helper_wanted": frozenset({State.STARTING, State.UP}),
         "offline": frozenset({State.STARTING, State.UP}),
-        "failed": frozenset({State.STARTING}),
+        "failed": frozenset({State.STARTING, State.UP}),
         "stopped": frozenset({State.STARTING, State.UP}),
     },
     Role.FRONT_END: {
@@ -117,7 +117,8 @@ class FrontEndRecord:
 class StorageRecord:
     """attached: a living front end was given this generation of the link.
     draining: it was asked to drain after the front end's death and has not answered.
-    fatal_reason: it said `offline`, or died too often."""
+    fatal_reason: it said `offline`, or died too often.
+    restart_delay_ms: before its next fork."""
 
     index: int
     directory: str
@@ -127,6 +128,7 @@ class StorageRecord:
     attached: bool = False
     draining: bool = False
     fatal_reason: str | None = None
+    restart_delay_ms: int = 0
     counted_deaths_ms: list[int] = field(default_factory=list)
     slot_deaths: dict[tuple[int, int], int] = field(default_factory=dict)
     quarantined: tuple[tuple[int, int], ...] = ()

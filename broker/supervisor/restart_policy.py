@@ -15,6 +15,8 @@ from enum import Enum, auto
 
 from broker.supervisor.events import DeathCause, Role
 
+FORK_RETRY_MS = 1000
+"""After a fork that the system refused: short of memory or processes, it gets no storm of attempts."""
 SLOT_DEATHS_MAX = 2
 """So many deaths while working on one slot quarantine its partition: once can be chance."""
 
@@ -53,12 +55,16 @@ class RestartAfter:
 
 def counts(cause: DeathCause) -> bool:
     """Whether a death is held against the process and the slot it worked on."""
-    return cause is not DeathCause.KILLED_FROM_OUTSIDE
+    return cause not in (DeathCause.KILLED_FROM_OUTSIDE, DeathCause.NOT_FORKED)
 
 
-def decide_restart(role: Role, counted_deaths_ms: Sequence[int], now_ms: int) -> RestartAfter | Exhausted:
+def decide_restart(
+    role: Role, cause: DeathCause, counted_deaths_ms: Sequence[int], now_ms: int
+) -> RestartAfter | Exhausted:
     """counted_deaths_ms: times of the deaths that count, this one included if it does."""
     policy = POLICIES[role]
+    if cause is DeathCause.NOT_FORKED:
+        return RestartAfter(FORK_RETRY_MS)
     if policy.when_exhausted is Exhausted.NOTHING:
         return Exhausted.NOTHING
     recent = sum(1 for death_ms in counted_deaths_ms if now_ms - death_ms < policy.window_ms)

@@ -18,12 +18,15 @@ async def bring_online(runtime: Runtime, partitions: Iterable[TopicPartition],
                        strategy: Strategy = Strategy.OFFLINE) -> None:
     """New partitions get their first leader, others are elected for; until no write meets a newer node."""
     state = runtime.state
-    new, waiting = [], []
+    new: list[TopicPartition] = []
+    waiting: list[TopicPartition] = []
     for key in partitions:
         (new if state.partition(key).state is PartitionState.NEW else waiting).append(key)
     await runtime.apply(partition_states.decide_first_leaders(state, new))
     while waiting:
-        decision = partition_states.decide_elections(state, waiting, strategy, runtime.unclean_allowed)
+        decision = partition_states.decide_elections(
+            state, waiting, strategy, runtime.unclean_allowed,
+            recovery_state_supported=runtime.recovery_state_supported)
         waiting = await runtime.apply(decision)
 
 

@@ -34,6 +34,10 @@ class Runtime(Protocol):
     def uses_topic_ids(self) -> bool:
         """The inter-broker version is at least 2.8."""
 
+    @property
+    def recovery_state_supported(self) -> bool:
+        """The inter-broker version is at least 3.2."""
+
     def new_topic_id(self) -> bytes:
         """16 random bytes, no reserved value."""
 

@@ -68,6 +68,7 @@ async def replicas_deleted(runtime: Runtime, succeeded: Iterable[PartitionReplic
     gone = [replica for replica in succeeded if replica.topic in state.topics_to_be_deleted]
     await runtime.apply(replica_states.decide_moves(state, gone, ReplicaState.DELETION_SUCCESSFUL))
     await resume_deletions(runtime)
+    _report_halted(runtime, {replica.topic for replica in gone})
 
 
 async def fail_replicas(runtime: Runtime, replicas: Collection[PartitionReplica]) -> None:
@@ -96,11 +97,11 @@ async def resume_deletions(runtime: Runtime) -> None:
     for topic in sorted(state.topics_to_be_deleted):
         if state.all_replicas_in(topic, ReplicaState.DELETION_SUCCESSFUL):
             await _complete(runtime, topic)
-        elif not state.any_replica_in(topic, ReplicaState.DELETION_STARTED):
-            if topic not in state.topics_ineligible_for_deletion:
-                started.append(topic)
-                retried += [replica for replica in state.replicas_of_topic(topic)
-                            if state.replica_state(replica) is ReplicaState.DELETION_INELIGIBLE]
+        elif topic not in state.topics_ineligible_for_deletion \
+                and not state.any_replica_in(topic, ReplicaState.DELETION_STARTED):
+            started.append(topic)
+            retried += [replica for replica in state.replicas_of_topic(topic)
+                        if state.replica_state(replica) is ReplicaState.DELETION_INELIGIBLE]
     await take_replicas_offline(runtime, retried)
     if started:
         await _start(runtime, started)
@@ -148,8 +149,14 @@ def _ineligible(runtime: Runtime, replicas: list[PartitionReplica]) -> Decision:
 
 async def _halt(runtime: Runtime, topics: Collection[str]) -> None:
     await runtime.apply(learn(DeletionHalted(topic) for topic in topics))
-    runtime.topics_went([topic for topic in topics
-                         if not runtime.state.any_replica_in(topic, ReplicaState.DELETION_STARTED)])
+    _report_halted(runtime, topics)
+
+
+def _report_halted(runtime: Runtime, topics: Collection[str]) -> None:
+    """Those of the topics whose deletion waits for a dead broker and has nothing under way elsewhere."""
+    state = runtime.state
+    runtime.topics_went([topic for topic in topics if topic in state.topics_ineligible_for_deletion
+                         and not state.any_replica_in(topic, ReplicaState.DELETION_STARTED)])
 
 
 async def _complete(runtime: Runtime, topic: str) -> None:

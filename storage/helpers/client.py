@@ -77,4 +77,4 @@ class HelperClient:
         buffer = bytearray(size)
         if OS_FILES.read_into(fds[0], buffer, 0) != size:
             raise HelperDiedError("result cut off")
-        return list(msgpack.unpackb(buffer, max_buffer_size=RESULT_SIZE_BYTES_MAX))
+        return list(msgpack.unpackb(buffer))

@@ -3,7 +3,7 @@
 Runs in: all processes. Nobody owns state here; the writer of each part is named in the drawing.
 The drawing is made by `draw()` from the constants; a test compares the two.
 
-control region of 2 storage processes (36188160 bytes, sparse)
+control region of 2 storage processes (40382464 bytes, sparse)
 | header: magic 0, front ends 8, storage processes 16, size in bytes 24| 0
 | link 0.0 words, by writer (next drawing)                      | 4096
 |   submissions 4096 x 64 (front end)                           | 8192
@@ -13,6 +13,8 @@ control region of 2 storage processes (36188160 bytes, sparse)
 |   completions 8192 x 128 (storage 1)                          | 1585152
 | table of storage 0: 65536 slots x 256                         | 2633728
 | table of storage 1: 65536 slots x 256                         | 19410944
+| identities of storage 0: 65536 x 32 (storage 0)               | 36188160
+| identities of storage 1: 65536 x 32 (storage 1)               | 38285312
 
 words of a link (8 bytes each, one per cache line)
 | generation (supervisor)                                       | 0
@@ -46,6 +48,9 @@ copy of the storage half (struct codes, little-endian)
 copy of the front-end half (struct codes, little-endian)
   0 sequence:I 4 slot_generation:I 8 role:i 12 leader_epoch:i 16 high_watermark:q 24 unused:32x
   56 xxh3_64 of the bytes before:8s
+
+identity of a slot (struct codes, little-endian)
+  0 slot_generation:Q 8 name_digest:16s 24 check:8s
 
 A link belongs to one front end and one storage process ([front end][storage], so that further front
 ends find their place). Both rings are single producer, single consumer; positions count up from 0 in
@@ -86,6 +91,8 @@ IN_FLIGHT_MAX = min(
 SLOT_SIZE_BYTES = 256
 HALF_SIZE_BYTES = 128
 COPY_SIZE_BYTES = 64
+IDENTITY_SIZE_BYTES = 32
+"""Beside each slot: the generation it was given out under and 16 bytes that stand for the partition's name."""
 COPY_BODY_SIZE_BYTES = COPY_SIZE_BYTES - WORD_SIZE_BYTES
 SLOTS_PER_STORAGE = 65536
 """Partitions of one directory; sparse, 16 MiB of address space each. Kafka is run with a few thousand."""
@@ -136,6 +143,8 @@ FRONT_END_HALF_FIELDS: Fields = (
     ("high_watermark", "q"), ("", "32x"),
 )
 
+IDENTITY_FIELDS: Fields = (("slot_generation", "Q"), ("name_digest", "16s"), ("check", "8s"))
+
 
 def struct_of(fields: Fields) -> struct.Struct:
     """Little-endian, unaligned struct of a field table; padding is part of the table."""
@@ -160,8 +169,12 @@ class ControlLayout:
         return HEADER_SIZE_BYTES + self.front_end_count * self.storage_count * LINK_SIZE_BYTES
 
     @property
-    def size_bytes(self) -> int:
+    def identities_position(self) -> int:
         return self.tables_position + self.storage_count * TABLE_SIZE_BYTES
+
+    @property
+    def size_bytes(self) -> int:
+        return self.identities_position + self.storage_count * IDENTITIES_SIZE_BYTES
 
     @property
     def slot_count(self) -> int:
@@ -178,6 +191,7 @@ SUBMISSIONS_POSITION = LINK_WORDS_SIZE_BYTES
 COMPLETIONS_POSITION = SUBMISSIONS_POSITION + SUBMISSION_RING_ENTRIES * SUBMISSION_SIZE_BYTES
 LINK_SIZE_BYTES = COMPLETIONS_POSITION + COMPLETION_RING_ENTRIES * COMPLETION_SIZE_BYTES
 TABLE_SIZE_BYTES = SLOTS_PER_STORAGE * SLOT_SIZE_BYTES
+IDENTITIES_SIZE_BYTES = SLOTS_PER_STORAGE * IDENTITY_SIZE_BYTES
 
 
 def _check_limits() -> None:
@@ -188,6 +202,7 @@ def _check_limits() -> None:
         (struct_of(SUBMISSION_FIELDS).size == SUBMISSION_SIZE_BYTES, "submission entry size"),
         (struct_of(COMPLETION_FIELDS).size == COMPLETION_SIZE_BYTES, "completion entry size"),
         (struct_of(STORAGE_HALF_FIELDS).size == COPY_BODY_SIZE_BYTES, "storage half size"),
+        (struct_of(IDENTITY_FIELDS).size == IDENTITY_SIZE_BYTES, "identity size"),
         (struct_of(FRONT_END_HALF_FIELDS).size == COPY_BODY_SIZE_BYTES, "front-end half size"),
         (2 * 2 * COPY_SIZE_BYTES == 2 * HALF_SIZE_BYTES == SLOT_SIZE_BYTES, "slot: 2 halves of 2 copies"),
         (LINK_SIZE_BYTES % PAGE_SIZE_BYTES == 0, "links begin on pages"),
@@ -218,6 +233,9 @@ def draw(storage_count: int = 2) -> str:
     for index in range(storage_count):
         lines.append(_box(f"table of storage {index}: {SLOTS_PER_STORAGE} slots x {SLOT_SIZE_BYTES}",
                           layout.tables_position + index * TABLE_SIZE_BYTES))
+    for index in range(storage_count):
+        text = f"identities of storage {index}: {SLOTS_PER_STORAGE} x {IDENTITY_SIZE_BYTES} (storage {index})"
+        lines.append(_box(text, layout.identities_position + index * IDENTITIES_SIZE_BYTES))
     lines += ["", f"words of a link ({WORD_SIZE_BYTES} bytes each, one per cache line)"]
     lines += [_box(f"{name} ({writer})", at) for name, at, writer in LINK_WORDS]
     lines += ["", f"slot ({SLOT_SIZE_BYTES} bytes)"]
@@ -231,6 +249,7 @@ def draw(storage_count: int = 2) -> str:
         lines += ["", f"{title} (struct codes, little-endian)", *_draw_fields(fields)]
         if "copy" in title:
             lines.append(f"  {COPY_BODY_SIZE_BYTES} xxh3_64 of the bytes before:8s")
+    lines += ["", "identity of a slot (struct codes, little-endian)", *_draw_fields(IDENTITY_FIELDS)]
     return "\n".join(lines)
 
 

@@ -21,6 +21,8 @@ from storage.ipc.layout import (
     COPY_SIZE_BYTES,
     FRONT_END_HALF_FIELDS,
     HALF_SIZE_BYTES,
+    IDENTITY_FIELDS,
+    IDENTITY_SIZE_BYTES,
     SLOT_SIZE_BYTES,
     STORAGE_HALF_FIELDS,
     WORD_SIZE_BYTES,
@@ -31,6 +33,8 @@ from storage.ipc.region import Region
 
 _STORAGE_HALF = struct_of(STORAGE_HALF_FIELDS)
 _FRONT_END_HALF = struct_of(FRONT_END_HALF_FIELDS)
+_IDENTITY = struct_of(IDENTITY_FIELDS)
+_IDENTITY_WORDS = IDENTITY_SIZE_BYTES // WORD_SIZE_BYTES
 _COPY_WORDS = COPY_SIZE_BYTES // WORD_SIZE_BYTES
 _SEQUENCE_MASK = 0xFFFF_FFFF
 _checksum = xxhash.xxh3_64_digest
@@ -71,6 +75,8 @@ class PartitionTable:
         end = layout.tables_position + layout.slot_count * SLOT_SIZE_BYTES
         self._memory = region.memory[layout.tables_position:end]
         self._words = self._memory.cast("Q")
+        identities_end = layout.identities_position + layout.slot_count * IDENTITY_SIZE_BYTES
+        self._identities = region.memory[layout.identities_position:identities_end].cast("Q")
         self._sequences: dict[int, int] = {}
 
     def publish_storage_half(
@@ -104,6 +110,35 @@ class PartitionTable:
         """Newest whole copy, None if there is none."""
         body = self._newest_body(self._half(slot, HALF_SIZE_BYTES))
         return None if body is None else FrontEndHalf._make(_FRONT_END_HALF.unpack(body)[1:])
+
+    def publish_identity(self, slot: int, slot_generation: int, name_digest: bytes) -> None:
+        """Storage, when it gives a slot to a partition, before the half of that generation is published.
+
+        name_digest: 16 bytes. A kill in the middle leaves a wrong check: the slot is then nobody's.
+        """
+        check = _checksum(slot_generation.to_bytes(8, "little") + name_digest)
+        first = slot * _IDENTITY_WORDS
+        for index, word in enumerate(memoryview(_IDENTITY.pack(slot_generation, name_digest, check)).cast("Q")):
+            debug_hook.after(f"{index} words of the identity stored")
+            self._identities[first + index] = word
+
+    def read_identity(self, slot: int) -> tuple[int, bytes] | None:
+        """(slot generation, name digest), None if none was ever published whole."""
+        first = slot * _IDENTITY_WORDS
+        raw = self._identities[first:first + _IDENTITY_WORDS].tobytes()
+        slot_generation, name_digest, check = _IDENTITY.unpack(raw)
+        if check != _checksum(slot_generation.to_bytes(8, "little") + name_digest):
+            return None
+        return slot_generation, name_digest
+
+    def used_slots(self, first: int, count: int) -> list[int]:
+        """Slots of a range that were ever given out, in order: they are given out from the lowest on."""
+        used = []
+        for slot in range(first, first + count):
+            if not any(self._identities[slot * _IDENTITY_WORDS:(slot + 1) * _IDENTITY_WORDS]):
+                break
+            used.append(slot)
+        return used
 
     def _half(self, slot: int, half_position: int) -> int:
         if not 0 <= slot < self.slot_count:

@@ -115,12 +115,13 @@ class OpenLogs:
 
 
 class LogEnvironment:
-    """files: the file layer. now_ms: wall clock. random_below(n): a number in [0, n), for jitter."""
+    """files: the file layer. now_ms: wall clock; monotonic_ms: for delays. random_below(n): in [0, n)."""
 
     def __init__(self, files: FileLayer, *, now_ms: Callable[[], int], monotonic_ms: Callable[[], int],
                  random_below: Callable[[int], int], open_logs_max: int = OPEN_LOGS_MAX) -> None:
         self.files = files
         self.now_ms = now_ms
+        self.monotonic_ms = monotonic_ms
         self.random_below = random_below
         self.deletes = DelayedDeletes(files, monotonic_ms)
         self.open_logs = OpenLogs(open_logs_max)

@@ -37,8 +37,8 @@ class _Directory:
             self.report.repaired(path, f"removed: {why}")
 
 
-def settle_leftovers(path: str, files: FileLayer, scan: Scan, report: LoadReport) -> None:
-    """Finish or undo what was interrupted; afterwards only plain names are left.
+def settle_leftovers(path: str, files: FileLayer, scan: Scan, report: LoadReport) -> set[str]:
+    """Finish or undo what was interrupted; the names of the files that are there afterwards, all plain.
 
     1. `.deleted` goes. 2. `.cleaned` is unfinished output: it goes, and with it every `.swap` at or above the
     lowest of them (a split that had not got far enough). 3. The other `.swap` files are finished output: the
@@ -46,6 +46,8 @@ def settle_leftovers(path: str, files: FileLayer, scan: Scan, report: LoadReport
     """
     directory = _Directory(path, files, report)
     names = directory.names()
+    if not any(name.endswith((DELETED_SUFFIX, CLEANED_SUFFIX, SWAP_SUFFIX)) for name in names):
+        return set(names)
     for name in names:
         if name.endswith(DELETED_SUFFIX):
             directory.remove(name, "its deletion had been scheduled")
@@ -61,6 +63,7 @@ def settle_leftovers(path: str, files: FileLayer, scan: Scan, report: LoadReport
         directory.remove(name, "unfinished output of the cleaner")
     if swaps:
         _swap_in(directory, swaps, scan)
+    return set(directory.names())
 
 
 def _offset(path: str, name: str) -> int:
@@ -90,13 +93,14 @@ def _swap_in(directory: _Directory, swaps: list[str], scan: Scan) -> None:
     directory.files.fsync_directory(directory.path)
 
 
-def remove_orphan_indexes(path: str, files: FileLayer, report: LoadReport) -> None:
-    """Index files whose `.log` is gone."""
+def remove_orphan_indexes(path: str, names: set[str], files: FileLayer, report: LoadReport) -> set[str]:
+    """Index files whose `.log` is gone are removed; the names that are left."""
     directory = _Directory(path, files, report)
-    names = set(directory.names())
-    for name in sorted(names):
+    orphans = set()
+    for name in names:
         offset = offset_of_file_name(name)
-        if offset is None or not name.endswith(INDEX_SUFFIXES):
-            continue
-        if segment_file_name(offset, LOG_SUFFIX) not in names:
+        if (name.endswith(INDEX_SUFFIXES) and offset is not None
+                and segment_file_name(offset, LOG_SUFFIX) not in names):
             directory.remove(name, "an index without its log")
+            orphans.add(name)
+    return names - orphans

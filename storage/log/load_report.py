@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 class Truncation:
     """Bytes taken off the end of a file, or a whole file removed (position 0).
 
-    size_bytes: how many. is_zero_tail: all of them were zero, as after preallocation: nothing was lost.
+    size_bytes: how many. is_zero_tail: all of them were zero: preallocated space, or, after a power cut,
+    data that never reached the disk. Not counted as lost.
     """
 
     path: str
@@ -22,7 +23,7 @@ class Truncation:
     is_zero_tail: bool = False
 
     def __str__(self) -> str:
-        kind = "cut unused zeros" if self.is_zero_tail else "truncated"
+        kind = "cut zeros" if self.is_zero_tail else "truncated"
         return f"{self.path}: {kind} at byte {self.position}, {self.size_bytes} bytes: {self.what}"
 
 
@@ -39,10 +40,14 @@ class Repair:
 
 @dataclass(slots=True)
 class LoadReport:
-    """segments_scanned: verified batch by batch. bytes_scanned: of these, the bytes read."""
+    """segments_scanned: verified batch by batch. bytes_scanned: of these, the bytes read.
+
+    retired_paths: files renamed to `.deleted`, to be removed after the usual delay.
+    """
 
     truncations: list[Truncation] = field(default_factory=list)
     repairs: list[Repair] = field(default_factory=list)
+    retired_paths: list[str] = field(default_factory=list)
     segments_scanned: int = 0
     bytes_scanned: int = 0
 

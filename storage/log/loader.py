@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
-from storage.checkpoint.leader_epoch_checkpoint import LEADER_EPOCH_CHECKPOINT, EpochEntry
 from storage.checkpoint.partition_metadata import PARTITION_METADATA, read_partition_metadata
 from storage.errors import CorruptLogError
 from storage.helpers.segment_scan import FROM_THE_BEGINNING, ScanStart, SegmentScan, StopReason, scan_segment
@@ -35,7 +34,9 @@ from storage.log.file_names import (
     SNAPSHOT_SUFFIX,
     TIME_INDEX_SUFFIX,
     offset_of_file_name,
+    segment_file_name,
 )
+from storage.log.flush_plan import FlushPlan
 from storage.log.leader_epoch_cache import LeaderEpochFileCache
 from storage.log.leftovers import remove_orphan_indexes, settle_leftovers
 from storage.log.load_report import LoadReport
@@ -47,6 +48,7 @@ from storage.log.producer_snapshot import ProducerSnapshots
 from storage.log.producer_state import CompletedTxn, ProducerStateManager
 from storage.log.state_rebuild import RebuildSource, Scan, rebuild_producer_state
 from storage.log.time_index import ENTRY_SIZE_BYTES as TIME_ENTRY_SIZE_BYTES
+from storage.log.time_index import TimestampOffset
 
 _ZERO_PROBE_SIZE_BYTES: Final = 1 << 20
 
@@ -84,7 +86,7 @@ def load_log(request: LoadRequest) -> LoadedLog:
 
 
 class _Loader:
-    """One load. segments ascend; scans: by base offset, of segments verified from their first byte."""
+    """One load. segments ascend; scans: by base offset, of segments scanned from their first byte."""
 
     def __init__(self, request: LoadRequest) -> None:
         self.request = request
@@ -100,41 +102,47 @@ class _Loader:
         self.epochs = LeaderEpochFileCache(self.path, self.files)
 
     def load(self) -> LoadedLog:
-        settle_leftovers(self.path, self.files, self.scan, self.report)          # step 2
-        remove_orphan_indexes(self.path, self.files, self.report)                # step 3
-        self._open_segments()
+        names = settle_leftovers(self.path, self.files, self.scan, self.report)    # step 2
+        names = remove_orphan_indexes(self.path, names, self.files, self.report)   # step 3
+        self._open_segments(names)
         self._load_epochs()
-        verified_from = self._verify()                                           # step 4
-        log_end_offset = self._log_end(verified_from)
-        if log_end_offset < self.request.log_start_offset:                       # step 5
+        verified_from = self._verify()                                             # step 4
+        log_end_offset = self._log_end()
+        if log_end_offset < self.request.log_start_offset:                         # step 5
             log_end_offset = self._start_over()
         if not self.segments:
             self._add_empty_segment(self.request.log_start_offset)
-        clean = self.request.clean and not self.report.lost_size_bytes           # step 6
+        clean = self.request.clean and not self.report.lost_size_bytes             # step 6
         recovery_point = log_end_offset if clean else min(self.request.recovery_point, log_end_offset)
         log_start_offset = max(self.request.log_start_offset, self.segments[0].base_offset)
-        self._trim_epochs(log_end_offset)                                        # step 7
+        self._trim_epochs(log_end_offset)                                          # step 7
         state = self._rebuild_state(log_start_offset, log_end_offset, verified_from)
         self._finish_segments()
-        return LoadedLog(self.segments, log_start_offset, log_end_offset, max(recovery_point, log_start_offset),
-                         state, self.snapshots, self.epochs, self._topic_id())
+        return LoadedLog(self.segments, log_start_offset, log_end_offset,
+                         max(recovery_point, log_start_offset), state, self.snapshots, self.epochs,
+                         self._topic_id(), indexes_synced=self.request.clean and not self.scans)
 
     # -- opening
 
-    def _open_segments(self) -> None:
-        names = {entry.name for entry in self.files.list_directory(self.path) if not entry.is_directory}
-        bases = sorted(offset for name in names if name.endswith(LOG_SUFFIX)
-                       and (offset := offset_of_file_name(name)) is not None)
-        snapshots = [offset for name in names if name.endswith(SNAPSHOT_SUFFIX)
-                     and (offset := offset_of_file_name(name)) is not None]
-        self.snapshots = ProducerSnapshots(self.path, snapshots, self.files)
-        environment = self.request.environment
-        jitter_ms = environment.jitter_ms(self.config.segment_jitter_ms, self.config.segment_ms)
-        for base_offset in bases:
-            segment = LogSegment(self.path, base_offset, 0, self.config, self.files, now_ms=self.now_ms,
-                                 roll_jitter_ms=jitter_ms, exists=True)
-            segment.adopt_size(self.files.status(segment.path(LOG_SUFFIX)))
-            self.segments.append(segment)
+    def _open_segments(self, names: set[str]) -> None:
+        def offsets_of(suffix: str) -> list[int]:
+            return sorted(offset for name in names if name.endswith(suffix)
+                          and (offset := offset_of_file_name(name)) is not None)
+
+        self.snapshots = ProducerSnapshots(self.path, offsets_of(SNAPSHOT_SUFFIX), self.files)
+        for base_offset in offsets_of(LOG_SUFFIX):
+            status = self.files.status(f"{self.path}/{segment_file_name(base_offset, LOG_SUFFIX)}")
+            self.segments.append(self._segment(base_offset, status.size_bytes if status else 0, exists=True))
+
+    def _segment(self, base_offset: int, size_bytes: int, *, exists: bool) -> LogSegment:
+        jitter_ms = self.request.environment.jitter_ms(self.config.segment_jitter_ms, self.config.segment_ms)
+        return LogSegment(self.path, base_offset, size_bytes, self.config, self.files, now_ms=self.now_ms,
+                          roll_jitter_ms=jitter_ms, exists=exists)
+
+    def _add_empty_segment(self, base_offset: int) -> None:
+        segment = self._segment(base_offset, 0, exists=False)
+        segment.create_files()
+        self.segments.append(segment)
 
     def _load_epochs(self) -> None:
         """The file has no checksum, but every batch carries its epoch: an unreadable file is made anew."""
@@ -144,20 +152,11 @@ class _Loader:
             self.report.repaired(error.path, f"{error.what}; made anew from the batches")
             self.epochs = LeaderEpochFileCache(self.path, self.files)
             for segment in self.segments:
-                scan = self._scan_trusted(segment)
-                self._take_epochs(scan)
+                self._take_epochs(self._scan_trusted(segment))
             self.epochs.stale = True
 
     def _topic_id(self) -> bytes:
         return read_partition_metadata(f"{self.path}/{PARTITION_METADATA}", self.files) or ZERO_TOPIC_ID
-
-    def _add_empty_segment(self, base_offset: int) -> None:
-        environment = self.request.environment
-        jitter_ms = environment.jitter_ms(self.config.segment_jitter_ms, self.config.segment_ms)
-        segment = LogSegment(self.path, base_offset, 0, self.config, self.files, now_ms=self.now_ms,
-                             roll_jitter_ms=jitter_ms)
-        segment.create_files()
-        self.segments.append(segment)
 
     # -- verification
 
@@ -167,25 +166,28 @@ class _Loader:
             return self._verify_behind(self.request.trusted_end)
         first = len(self.segments) if self.request.clean else self._first_unflushed()
         for segment in self.segments[:first]:
-            self._check_indexes(segment, is_last=segment is self.segments[-1])
+            self._check_indexes(segment, thoroughly=not self.request.clean or segment is self.segments[-1])
         if self.request.clean:
-            self._check_clean_end()
-        unflushed = self.segments[first:]
-        verified_from = unflushed[0].base_offset if unflushed else None
-        for index, segment in enumerate(unflushed):
-            if not self._recover_segment(segment):
-                self._drop_segments(unflushed[index + 1:], f"behind a broken batch in {segment.log.path}")
-                break
-        return verified_from
+            return self._check_clean_end()
+        self._recover_from(first)
+        return self.segments[first].base_offset if first < len(self.segments) else None
 
     def _first_unflushed(self) -> int:
         """Index of the segment that holds the recovery point; earlier ones are on disk for certain."""
         bases = [segment.base_offset for segment in self.segments]
         return max(sum(base <= self.request.recovery_point for base in bases) - 1, 0)
 
+    def _recover_from(self, first: int) -> None:
+        """Verify segments in order; behind a broken batch the log ends."""
+        for index in range(first, len(self.segments)):
+            segment = self.segments[index]
+            if not self._recover_segment(segment):
+                self._drop_segments(self.segments[index + 1:], f"behind a broken batch in {segment.log.path}")
+                return
+
     def _recover_segment(self, segment: LogSegment) -> bool:
         """Verify all of it and make its indexes anew; False if it had to be truncated."""
-        scan = self._scan(segment)
+        scan = self._scan(segment, 0, FROM_THE_BEGINNING)
         self.scans[segment.base_offset] = scan
         whole = self._cut_behind(segment, scan)
         segment.offset_index.replace(scan.offset_index)
@@ -193,43 +195,71 @@ class _Loader:
         self._take_epochs(scan)
         return whole
 
+    def _check_clean_end(self) -> int | None:
+        """A clean stop ends with a whole batch; if this one did not, its last segment is verified after all."""
+        if not self.segments:
+            return None
+        last = self.segments[-1]
+        batch = last.last_batch()
+        end = 0 if batch is None else batch.position + batch.size_bytes
+        if end == last.size_bytes:
+            return None
+        self.report.repaired(last.log.path, f"{last.size_bytes - end} bytes behind the last batch in spite of "
+                             "the clean-shutdown marker; the segment is verified")
+        self._recover_segment(last)
+        return last.base_offset
+
     def _verify_behind(self, end: TrustedEnd) -> int:
         """Trust up to `end`, verify the rest of that segment and every later one."""
-        active = next((each for each in self.segments if each.base_offset == end.active_base_offset), None)
-        if active is None or active.size_bytes < end.position:
-            size = "no file" if active is None else f"{active.size_bytes} bytes"
-            raise LogShrunkError(f"{self.path}: segment {end.active_base_offset} had {end.position} bytes up to "
-                                 f"offset {end.log_end_offset} when the storage process died, now it has {size}")
-        index = self.segments.index(active)
+        bases = [segment.base_offset for segment in self.segments]
+        if end.active_base_offset not in bases:
+            raise LogShrunkError(f"{self.path}: segment {end.active_base_offset} is gone, which held the log's "
+                                 f"end at offset {end.log_end_offset} when the storage process died")
+        index = bases.index(end.active_base_offset)
+        active = self.segments[index]
         for segment in self.segments[:index]:
-            self._check_indexes(segment, is_last=False)
-        whole = self._verify_tail(active, end)
-        for number, segment in enumerate(self.segments[index + 1:], index + 1):
-            if not whole:
-                self._drop_segments(self.segments[number:], f"behind a broken batch in {active.log.path}")
-                break
-            whole = self._recover_segment(segment)
+            self._check_indexes(segment, thoroughly=False)
+        whole = active.size_bytes >= end.position and self._verify_tail(active, end)
+        if active.size_bytes < end.position:
+            raise LogShrunkError(f"{active.log.path}: {end.position} bytes had been written when the storage "
+                                 f"process died (offset {end.log_end_offset}), {active.size_bytes} are left")
+        if whole:
+            self._recover_from(index + 1)
+        else:
+            self._drop_segments(self.segments[index + 1:], f"behind a broken batch in {active.log.path}")
         return end.log_end_offset
 
     def _verify_tail(self, segment: LogSegment, end: TrustedEnd) -> bool:
-        if self._index_problem(segment) is not None:
-            self._rebuild_indexes(segment, self._index_problem(segment) or "")
+        problem = self._index_problem(segment)
+        if problem is not None:
+            self.report.repaired(segment.path(OFFSET_INDEX_SUFFIX), f"indexes made anew: {problem}")
+            segment.release()
+            return self._recover_segment(segment)
         segment.offset_index.truncate_to(end.log_end_offset)
         segment.time_index.truncate_to(end.log_end_offset)
-        offset_index, last_time = segment.offset_index, segment.time_index.last_entry()
-        last_position = (offset_index.entry(offset_index.entry_count - 1).position
-                         if offset_index.entry_count else 0)
-        start = ScanStart(end.log_end_offset, last_position, last_time.timestamp, last_time.offset,
-                          self.epochs.latest_epoch)
-        scan = self._scan(segment, end.position, start)
+        largest = self._largest_timestamp_before(segment, end.position)
+        segment.time_index.maybe_append(*largest)
+        segment.time_index.write_pending()
+        scan = self._scan(segment, end.position, ScanStart(
+            end.log_end_offset, segment.offset_index.last_entry().position, largest.timestamp, largest.offset,
+            self.epochs.latest_epoch))
         whole = self._cut_behind(segment, scan)
-        offset_index.extend(scan.offset_index)
+        segment.offset_index.extend(scan.offset_index)
         segment.time_index.extend(scan.time_index)
         self._take_epochs(scan)
         return whole
 
-    def _scan(self, segment: LogSegment, position: int = 0,
-              start: ScanStart = FROM_THE_BEGINNING) -> SegmentScan:
+    def _largest_timestamp_before(self, segment: LogSegment, position: int) -> TimestampOffset:
+        """The dead process knew it; the time index may lag behind by an index interval."""
+        largest = segment.time_index.last_entry()
+        for batch in segment.walk(segment.offset_index.lookup(largest.offset).position):
+            if batch.position >= position:
+                break
+            if batch.max_timestamp > largest.timestamp:
+                largest = TimestampOffset(batch.max_timestamp, batch.last_offset)
+        return largest
+
+    def _scan(self, segment: LogSegment, position: int, start: ScanStart) -> SegmentScan:
         scan = self.scan(segment.log.path, position, segment.base_offset, self.config.index_interval_bytes,
                          start=start)
         self.report.segments_scanned += 1
@@ -254,10 +284,9 @@ class _Loader:
                               is_zero_tail=zeros)
         segment.log.cut(position)
         segment.size_bytes = position
-        return zeros
+        return False
 
     def _is_zero_tail(self, segment: LogSegment, position: int, end: int) -> bool:
-        """Preallocated and never written: nothing is lost by cutting it."""
         while position < end:
             data = segment.log.read(min(_ZERO_PROBE_SIZE_BYTES, end - position), position)
             if not data or data.count(0) != len(data):
@@ -275,31 +304,36 @@ class _Loader:
         doomed = list(segments)
         for segment in doomed:
             self.report.truncated(segment.log.path, 0, segment.size_bytes, why)
-            self._retire(segment)
+            self.scans.pop(segment.base_offset, None)
+            segment.release()
+            for path in map(segment.path, SEGMENT_SUFFIXES):
+                if self.files.status(path) is not None:
+                    self.files.rename(path, path + DELETED_SUFFIX)
+                    self.report.retired_paths.append(path + DELETED_SUFFIX)
         self.segments = [segment for segment in self.segments if segment not in doomed]
-
-    def _retire(self, segment: LogSegment) -> None:
-        segment.release()
-        renamed = []
-        for suffix in SEGMENT_SUFFIXES:
-            path = segment.path(suffix)
-            if self.files.status(path) is not None:
-                self.files.rename(path, path + DELETED_SUFFIX)
-                renamed.append(path + DELETED_SUFFIX)
-        self.request.environment.deletes.add(renamed, self.config.file_delete_delay_ms)
 
     # -- indexes of trusted segments
 
-    def _check_indexes(self, segment: LogSegment, *, is_last: bool) -> None:
-        """Missing or impossible index files are made anew from the trusted bytes, without checksums."""
-        problem = self._missing_index(segment)
-        if problem is None and (is_last or not self.request.clean):
-            problem = self._index_problem(segment)
-        if problem is not None:
-            self._rebuild_indexes(segment, problem)
+    def _check_indexes(self, segment: LogSegment, *, thoroughly: bool) -> None:
+        """Missing or impossible index files are made anew from the trusted bytes, without checksums.
+
+        thoroughly: look into the files; else at names and lengths only, which is cheap enough for every
+        segment of a clean directory.
+        """
+        problem = self._index_problem(segment) if thoroughly else self._missing_index(segment)
+        if problem is None:
+            return
+        self.report.repaired(segment.path(OFFSET_INDEX_SUFFIX), f"indexes made anew: {problem}")
+        segment.release()
+        scan = self._scan_trusted(segment)
+        self._cut_behind(segment, scan)
+        segment.offset_index.replace(scan.offset_index)
+        segment.time_index.replace(scan.time_index)
+        self.scans[segment.base_offset] = scan
+        FlushPlan(0, (segment.path(OFFSET_INDEX_SUFFIX), segment.path(TIME_INDEX_SUFFIX)),
+                  (self.path,)).run(self.files)
 
     def _missing_index(self, segment: LogSegment) -> str | None:
-        """By name and length alone: cheap enough for every segment of a clean directory."""
         for suffix, entry_size in ((OFFSET_INDEX_SUFFIX, OFFSET_ENTRY_SIZE_BYTES),
                                    (TIME_INDEX_SUFFIX, TIME_ENTRY_SIZE_BYTES)):
             status = self.files.status(segment.path(suffix))
@@ -312,50 +346,26 @@ class _Loader:
     def _index_problem(self, segment: LogSegment) -> str | None:
         problem = self._missing_index(segment) or segment.offset_index.problem(segment.size_bytes)
         if problem is None:
-            next_offset = segment.next_offset()
-            problem = segment.time_index.problem(next_offset) or segment.txn_index.problem(next_offset)
+            problem = segment.time_index.problem(segment.next_offset()) or segment.txn_index.problem()
         return problem
-
-    def _rebuild_indexes(self, segment: LogSegment, problem: str) -> None:
-        segment.release()
-        scan = self._scan_trusted(segment)
-        self.report.repaired(segment.path(OFFSET_INDEX_SUFFIX), f"indexes made anew: {problem}")
-        self._cut_behind(segment, scan)
-        segment.offset_index.replace(scan.offset_index)
-        segment.time_index.replace(scan.time_index)
-        self.scans[segment.base_offset] = scan
 
     # -- the end of the log
 
-    def _check_clean_end(self) -> None:
-        """A clean stop ends with a whole batch; if this one did not, its last segment is verified after all."""
-        if not self.segments:
-            return
-        last = self.segments[-1]
-        batch = last.last_batch()
-        end = 0 if batch is None else batch.position + batch.size_bytes
-        if end != last.size_bytes:
-            self.report.repaired(last.log.path, f"{last.size_bytes - end} bytes behind the last batch in spite "
-                                 "of the clean-shutdown marker; the segment is verified")
-            self._recover_segment(last)
-
-    def _log_end(self, verified_from: int | None) -> int:
+    def _log_end(self) -> int:
+        """A truncated log may end behind its last batch: what had been published counts."""
         if not self.segments:
             return self.request.log_start_offset
         last = self.segments[-1]
         scan = self.scans.get(last.base_offset)
         end = last.next_offset() if scan is None else scan.next_offset
         trusted = self.request.trusted_end
-        if trusted is not None:
-            end = max(end, trusted.log_end_offset)  # a truncated log may end behind its last batch
-        return end
+        return end if trusted is None else max(end, trusted.log_end_offset)
 
     def _start_over(self) -> int:
         """The log ends before its start: segment files were taken away. Begin empty at the log start."""
         start = self.request.log_start_offset
-        self._drop_segments(list(self.segments), f"all of it lies below the log start offset {start}")
+        self._drop_segments(self.segments, f"all of it lies below the log start offset {start}")
         self.epochs.clear_and_flush()
-        self.scans.clear()
         for offset in list(self.snapshots.offsets):
             self.snapshots.remove(offset)
         return start
@@ -373,21 +383,19 @@ class _Loader:
         self.snapshots.remove_stray(segment.base_offset for segment in self.segments)
         source = RebuildSource(self.segments, self.snapshots, self.config, self.scan, self.report.repaired)
         state = ProducerStateManager()
-        snapshot_offset_max = log_end_offset if verified_from is None else verified_from
-        if self.scans:
-            snapshot_offset_max = min(snapshot_offset_max, min(self.scans))
+        limits = [log_end_offset, *self.scans, *([] if verified_from is None else [verified_from])]
         completed = rebuild_producer_state(
-            state, source, log_start_offset=log_start_offset, snapshot_offset_max=snapshot_offset_max,
+            state, source, log_start_offset=log_start_offset, snapshot_offset_max=min(limits),
             end_offset=log_end_offset, now_ms=self.now_ms, scans=self.scans)
         for segment in self.segments:
             self._complete_txn_index(segment, completed.get(segment.base_offset, []))
         return state
 
     def _complete_txn_index(self, segment: LogSegment, completed: list[CompletedTxn]) -> None:
+        trusted = self.request.trusted_end
         if segment.base_offset in self.scans:
             segment.txn_index.replace(completed)
-        trusted = self.request.trusted_end
-        if trusted is not None and segment.base_offset == trusted.active_base_offset:
+        elif trusted is not None and segment.base_offset == trusted.active_base_offset:
             segment.txn_index.truncate_to(trusted.log_end_offset)
             segment.txn_index.extend(txn for txn in completed if txn.last_offset >= trusted.log_end_offset)
 
@@ -397,7 +405,3 @@ class _Loader:
         active = self.segments[-1]
         active.open_for_append()
         active.close_files()
-
-
-assert EpochEntry._fields == ("epoch", "start_offset")
-assert LEADER_EPOCH_CHECKPOINT

@@ -39,7 +39,7 @@ class OffsetIndex:
         self.entry_count_max = index_size_bytes_max // ENTRY_SIZE_BYTES
         self.pending = bytearray()
         self.entry_count = file.size_bytes // ENTRY_SIZE_BYTES
-        self.last_offset = self.entry(self.entry_count - 1).offset if self.entry_count else base_offset
+        self.last_offset = self.last_entry().offset
 
     @property
     def is_full(self) -> bool:
@@ -60,6 +60,11 @@ class OffsetIndex:
         """Entry of the file (not a pending one)."""
         relative, position = _ENTRY.unpack(self.file.read(ENTRY_SIZE_BYTES, index * ENTRY_SIZE_BYTES))
         return OffsetPosition(self.base_offset + relative, position)
+
+    def last_entry(self) -> OffsetPosition:
+        """Of the file; the segment's start if it has none."""
+        count = self.file.size_bytes // ENTRY_SIZE_BYTES
+        return self.entry(count - 1) if count else OffsetPosition(self.base_offset, 0)
 
     def lookup(self, offset: int) -> OffsetPosition:
         """The last entry at or below `offset`, or the segment's start."""

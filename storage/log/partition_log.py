@@ -23,7 +23,6 @@ from crc32c import crc32c
 
 from storage.checkpoint.partition_metadata import PARTITION_METADATA, write_partition_metadata
 from storage.errors import (
-    INVALID_TXN_STATE,
     NOT_LEADER_OR_FOLLOWER,
     RECORD_LIST_TOO_LARGE,
     LogAppendError,
@@ -44,6 +43,7 @@ from storage.log.leader_epoch_cache import UNDEFINED_EPOCH, LeaderEpochFileCache
 from storage.log.log_config import SNAPSHOT_INTERVAL_BYTES, LogConfig
 from storage.log.log_segment import LogSegment, SegmentState
 from storage.log.offset_index import RELATIVE_OFFSET_MAX
+from storage.log.producer_append import check_producer, record_marker
 from storage.log.producer_snapshot import ProducerSnapshots, encode_snapshot
 from storage.log.producer_state import AppendOrigin, ProducerStateManager
 from storage.log.retention import segments_to_delete
@@ -54,13 +54,12 @@ from storage.record.batch import (
     HEADER,
     LOG_OVERHEAD,
     MAGIC_V2,
+    NO_SEQUENCE,
     NO_TIMESTAMP,
+    SEQUENCE_MAX,
     TRANSACTIONAL_BIT,
     restamp,
-    sequence_after,
 )
-from storage.record.control import CONTROL_ABORT, ControlRecord, read_control_batch
-from storage.record.errors import RecordError
 
 ZERO_TOPIC_ID: Final = bytes(16)
 NO_LEADER: Final = UNDEFINED_EPOCH
@@ -84,7 +83,7 @@ class StagedAppend(NamedTuple):
 
 @dataclass(slots=True)
 class LoadedLog:
-    """What the loader found, or what a new partition begins with. segments: never empty, ascending."""
+    """What the loader found. segments: never empty, ascending. indexes_synced: those of the active one."""
 
     segments: list[LogSegment]
     log_start_offset: int
@@ -94,6 +93,7 @@ class LoadedLog:
     snapshots: ProducerSnapshots
     leader_epoch_cache: LeaderEpochFileCache
     topic_id: bytes = ZERO_TOPIC_ID
+    indexes_synced: bool = False
 
 
 @dataclass(slots=True)
@@ -124,9 +124,10 @@ class PartitionLog:
                  "log_end_offset", "first_unstable_offset", "recovery_point", "active_base_offset",
                  "active_size_bytes", "segment_list_version", "leader_epoch_cache", "segments",
                  "producer_state", "snapshots", "recently_used", "publish_version", "_environment",
-                 "_extra_snapshots", "_bytes_since_snapshot", "_active", "_next_offset", "_staged_size_bytes",
-                 "_chunks", "_base_state", "_plain_attributes", "_timestamps_bounded",
-                 "_message_size_bytes_max", "_segment_size_bytes", "_log_append_time")
+                 "last_flush_monotonic_ms", "_extra_snapshots", "_bytes_since_snapshot", "_indexes_synced",
+                 "_active", "_next_offset", "_staged_size_bytes", "_chunks", "_base_state",
+                 "_plain_attributes", "_timestamps_bounded", "_message_size_bytes_max", "_segment_size_bytes",
+                 "_log_append_time")
 
     def __init__(self, topic: str, partition: int, path: str, config: LogConfig, environment: LogEnvironment,
                  loaded: LoadedLog) -> None:
@@ -143,10 +144,12 @@ class PartitionLog:
         self.recovery_point = loaded.recovery_point
         self.segment_list_version = 0
         self.recently_used = False
+        self.last_flush_monotonic_ms = environment.monotonic_ms()
         self.publish_version: Callable[[int], None] = _publish_nothing
         self._environment = environment
         self._extra_snapshots: list[int] = []
         self._bytes_since_snapshot = 0
+        self._indexes_synced = loaded.indexes_synced
         self._chunks: list[_Chunk] = []
         self._base_state: SegmentState | None = None
         self._staged_size_bytes = 0
@@ -174,10 +177,10 @@ class PartitionLog:
         size = len(batch)
         header = _unpack_header(batch) if size >= BATCH_OVERHEAD else _NO_HEADER
         (base_offset, length, _, magic, crc, attributes, last_delta, base_timestamp, max_timestamp,
-         producer_id, _, base_sequence, count) = header
+         producer_id, producer_epoch, first_sequence, count) = header
         if (attributes in self._plain_attributes and magic == MAGIC_V2 and length + LOG_OVERHEAD == size
                 and size <= self._message_size_bytes_max and base_offset == 0
-                and count == last_delta + 1 > 0 and (producer_id < 0 or base_sequence >= 0)
+                and count == last_delta + 1 > 0 and (producer_id < 0 or first_sequence >= 0)
                 and (max_timestamp >= base_timestamp and max_timestamp >= NO_TIMESTAMP
                      or self._log_append_time)
                 and not (self._timestamps_bounded
@@ -190,25 +193,40 @@ class PartitionLog:
             batch = admit_batch(batch, self.config, now_ms, origin)
             size = len(batch)
             header = _unpack_header(batch)
-            _, length, _, _, _, _, last_delta, _, max_timestamp, producer_id, _, _, _ = header
+            (_, length, _, _, _, attributes, last_delta, _, max_timestamp,
+             producer_id, producer_epoch, first_sequence, _) = header
         if size > self._segment_size_bytes:
             raise LogAppendError(RECORD_LIST_TOO_LARGE, f"record batch of {size} bytes; segment.bytes is "
                                  f"{self._segment_size_bytes}")
         base_offset = self._next_offset
         last_offset = base_offset + last_delta
-        if producer_id >= 0:
-            duplicate = self._check_producer(batch, header, origin, transaction_verified)
-            if duplicate is not None:
-                return duplicate
+        if producer_id >= 0 and (attributes & CONTROL_BIT or not self.producer_state.is_next(
+                producer_id, producer_epoch, first_sequence, attributes & TRANSACTIONAL_BIT != 0)):
+            original = check_producer(self.producer_state, batch, header, origin,
+                                      transaction_verified or not self.config.transaction_verification)
+            if original is not None:
+                return StagedAppend(original.first_offset, original.last_offset, original.timestamp, True)
         segment = self._segment_for(size, last_offset, max_timestamp, now_ms)
         if producer_id >= 0:
-            self._record_producer(batch, header, base_offset, max_timestamp, segment)
+            if attributes & CONTROL_BIT:
+                self._stage_marker(batch, header, base_offset, max_timestamp, segment)
+            else:
+                self.producer_state.append_batch(
+                    producer_id, producer_epoch, first_sequence,
+                    (first_sequence + last_delta) & SEQUENCE_MAX if first_sequence >= 0 else NO_SEQUENCE,
+                    base_offset, last_offset, max_timestamp, attributes & TRANSACTIONAL_BIT != 0)
         _pack_stamp(batch, 0, base_offset, length, leader_epoch)
         self._chunks[-1].buffers.append(batch)
         segment.stage(size, last_offset, max_timestamp)
         self._staged_size_bytes += size
         self._next_offset = last_offset + 1
         return _new(StagedAppend, (base_offset, last_offset, now_ms if self._log_append_time else -1, False))
+
+    def _stage_marker(self, batch: memoryview, header: tuple[int, ...], offset: int, timestamp: int,
+                      segment: LogSegment) -> None:
+        aborted = record_marker(self.producer_state, batch, header, offset, timestamp)
+        if aborted is not None:
+            segment.txn_index.append(aborted)
 
     def _timestamps_refused(self, base_timestamp: int, max_timestamp: int, now_ms: int) -> bool:
         return not (timestamp_in_bounds(base_timestamp, self.config, now_ms)
@@ -225,47 +243,6 @@ class PartitionLog:
                 and segment.should_roll(size, max_timestamp, last_offset, now_ms, self._segment_size_bytes)):
             return self._stage_roll(now_ms)
         return segment
-
-    def _check_producer(self, batch: memoryview, header: tuple[int, ...], origin: AppendOrigin,
-                        verified: bool) -> StagedAppend | None:
-        """Raises unless the batch may be this producer's next one; the original if it is a duplicate."""
-        state = self.producer_state
-        _, _, _, _, _, attributes, last_delta, _, _, producer_id, producer_epoch, first_sequence, _ = header
-        if attributes & CONTROL_BIT:
-            control = _read_marker(batch)
-            if control is not None:
-                state.check_marker(producer_id, producer_epoch, control.coordinator_epoch)
-            return None
-        if origin is AppendOrigin.CLIENT:
-            original = state.find_duplicate(producer_id, producer_epoch, first_sequence,
-                                            sequence_after(first_sequence, last_delta))
-            if original is not None:
-                return StagedAppend(original.first_offset, original.last_offset, original.timestamp, True)
-        transactional = bool(attributes & TRANSACTIONAL_BIT)
-        if (transactional and not verified and self.config.transaction_verification
-                and not state.has_ongoing_transaction(producer_id)):
-            raise LogAppendError(INVALID_TXN_STATE, f"the batch of producer {producer_id} is not part of an "
-                                 "ongoing transaction on this partition")
-        state.check_append(producer_id, producer_epoch, first_sequence, transactional, origin)
-        return None
-
-    def _record_producer(self, batch: memoryview, header: tuple[int, ...], base_offset: int,
-                         max_timestamp: int, segment: LogSegment) -> None:
-        """After `_check_producer`, and after a roll has encoded the state without this batch."""
-        _, _, _, _, _, attributes, last_delta, _, _, producer_id, producer_epoch, first_sequence, _ = header
-        if not attributes & CONTROL_BIT:
-            self.producer_state.append_batch(
-                producer_id, producer_epoch, first_sequence, sequence_after(first_sequence, last_delta),
-                base_offset, base_offset + last_delta, max_timestamp, bool(attributes & TRANSACTIONAL_BIT))
-            return
-        control = _read_marker(batch)
-        if control is None:
-            return
-        txn = self.producer_state.append_marker(producer_id, producer_epoch, control.coordinator_epoch,
-                                                control.control_type == CONTROL_ABORT, base_offset,
-                                                max_timestamp)
-        if txn is not None and txn.is_aborted:
-            segment.txn_index.append(txn)
 
     def _begin_group(self) -> None:
         self._base_state = self._active.state()
@@ -349,6 +326,7 @@ class PartitionLog:
         self.producer_state.commit()
         self._bytes_since_snapshot += self._staged_size_bytes
         self._staged_size_bytes = 0
+        self._indexes_synced = False
         if len(chunks) > 1:
             self.segments += [chunk.segment for chunk in chunks[1:]]
         self._publish_end()
@@ -417,6 +395,7 @@ class PartitionLog:
     def finish_flush(self, plan: FlushPlan) -> None:
         """`plan.run` has returned; the log may have been truncated meanwhile."""
         self.recovery_point = max(self.recovery_point, min(plan.recovery_point, self.log_end_offset))
+        self.last_flush_monotonic_ms = self._environment.monotonic_ms()
 
     def flush(self, offset: int | None = None) -> None:
         """fdatasync everything below `offset` (default: the log end) and move the recovery point there."""
@@ -569,6 +548,7 @@ class PartitionLog:
         self.log_start_offset = log_start_offset
         self.leader_epoch_cache.truncate_from_end(offset)
         self._extra_snapshots = []
+        self._indexes_synced = False
         source = RebuildSource(self.segments, self.snapshots, self.config,
                                partial(scan_segment, files=self._environment.files), _note_nothing)
         self._guard("rebuilding the producer state", partial(
@@ -614,15 +594,17 @@ class PartitionLog:
         self._active.update_config(config)
 
     def close(self) -> None:
-        """Leave everything on disk as a clean stop wants it: indexes ended, all synced, a snapshot at the end.
+        """Leave all as a clean stop wants it: indexes ended, everything synced, a snapshot at the log end.
 
         Raises DirectoryFailed, or the OSError of a full disk: then no marker may be written.
         """
         assert not self._chunks
         self._guard("closing", self._finish_files)
         self.flush()
-        index_paths = ended_segment_paths(self._active, self.log_end_offset)
-        FlushPlan(self.log_end_offset, tuple(index_paths), (self.path,)).run(self._environment.files)
+        if not self._indexes_synced:
+            paths = ended_segment_paths(self._active, self.log_end_offset)
+            FlushPlan(self.log_end_offset, tuple(paths), (self.path,)).run(self._environment.files)
+            self._indexes_synced = True
         self.close_files()
 
     def _finish_files(self) -> None:
@@ -665,15 +647,6 @@ class PartitionLog:
             return call(*arguments)
         except OSError as error:
             raise failure_of(self.path, error, doing) from error
-
-
-def _read_marker(batch: memoryview) -> ControlRecord | None:
-    """The end of a transaction; None for control records of other kinds."""
-    try:
-        control = read_control_batch(batch)
-    except RecordError as error:
-        raise LogAppendError(error.code, f"control batch: {error.what}") from error
-    return control if control is not None and control.ends_transaction else None
 
 
 def _note_nothing(path: str, sentence: str) -> None:

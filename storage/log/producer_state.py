@@ -104,6 +104,15 @@ class ProducerStateManager:
 
     # -- questions before an append
 
+    def is_next(self, producer_id: int, producer_epoch: int, first_sequence: int, transactional: bool) -> bool:
+        """Whether the batch simply continues where its producer stopped: no duplicate, nothing to check."""
+        entry = self.producers.get(producer_id)
+        if entry is None:
+            return False
+        epoch, _, _, txn_first_offset, batches = entry
+        return (epoch == producer_epoch and bool(batches) and batches[-1][1] + 1 == first_sequence
+                and (txn_first_offset >= 0) == transactional)
+
     def find_duplicate(self, producer_id: int, producer_epoch: int, first_sequence: int,
                        last_sequence: int) -> ProducerBatch | None:
         """The remembered batch with exactly this epoch and sequence range."""

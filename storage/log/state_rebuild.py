@@ -80,11 +80,14 @@ def apply_updates(state: ProducerStateManager, updates: Iterable[ProducerUpdate]
 
 
 def take_snapshot(state: ProducerStateManager, snapshots: ProducerSnapshots, offset: int) -> bool:
-    """A durable one, unless there is one at this offset or a later one, or the log begins here."""
+    """Unless there is one at this offset or a later one, or the log begins here.
+
+    Not synced: if it is torn by a power cut an older one is taken and more is replayed.
+    """
     latest = snapshots.offsets[-1] if snapshots.offsets else 0
     if offset <= latest:
         return False
-    snapshots.write(offset, encode_snapshot(state.producers), sync=True)
+    snapshots.write(offset, encode_snapshot(state.producers), sync=False)
     return True
 
 

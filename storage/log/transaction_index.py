@@ -90,13 +90,10 @@ class TransactionIndex:
                 self.append(txn)
         self.write_pending()
 
-    def state(self) -> int:
-        return self.file.size_bytes
-
-    def restore(self, state: int) -> None:
-        """Forget everything appended since `state`."""
+    def restore(self, size_bytes: int) -> None:
+        """Forget everything appended since the file had this size."""
         self.pending = bytearray()
-        self.file.cut(state)
+        self.file.cut(size_bytes)
 
 
 def encode_aborted_txn(txn: CompletedTxn) -> bytes:

@@ -10,6 +10,7 @@ Runs in: storage, writer thread.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import msgpack
@@ -51,8 +52,13 @@ class AppendPass:
         self._ring = ring
         self._group_commit = group_commit
 
-    def run(self, entries: list[SubmissionEntry], completions: CompletionProducer, now_ms: int) -> None:
-        """Append `entries` (all of kind APPEND). Raises DirectoryFailed; unanswered entries stay so."""
+    def run(
+        self, entries: list[SubmissionEntry], completions: CompletionProducer, now_ms: int
+    ) -> Iterable[PartitionLog]:
+        """Append `entries` (all of kind APPEND); the logs that were touched.
+
+        Raises DirectoryFailed; unanswered entries stay so.
+        """
         outcomes: list[tuple[SubmissionEntry, PartitionLog | None, Outcome]] = []
         touched: dict[PartitionLog, Exception | None] = {}
         ring, slots, view = self._ring, self._slots, self._arena.view
@@ -75,6 +81,7 @@ class AppendPass:
             touched[partition_log] = self._write(partition_log)
         ring.clear_working_slot()
         self._answer(outcomes, touched, completions)
+        return touched
 
     def _stage(
         self, partition_log: PartitionLog, batch: memoryview, leader_epoch: int, now_ms: int, flags: int
@@ -115,7 +122,7 @@ class AppendPass:
                 completions.put(*self._refused(entry, partition_log, _NO_ROOM))
                 continue
             completion = _appended(entry, partition_log, outcome)
-            if partition_log.flush_is_due:
+            if partition_log.unflushed_messages >= partition_log.config.flush_interval_messages:
                 held.setdefault(partition_log, []).append(completion)
             else:
                 completions.put(*completion)

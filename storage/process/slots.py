@@ -32,8 +32,12 @@ def identity_of(topic: str, partition: int) -> bytes:
 class SlotMap:
     """Slots of storage process `index`. `logs[slot - first]` is the partition in it, None when free."""
 
-    def __init__(self, table: PartitionTable, index: int) -> None:
+    def __init__(
+        self, table: PartitionTable, index: int, quarantined: frozenset[tuple[int, int]] = frozenset()
+    ) -> None:
+        """quarantined: (slot, slot generation) that killed two processes; their logs are never handed out."""
         self._table = table
+        self._quarantined = quarantined
         self.first = index * SLOTS_PER_STORAGE
         self.logs: list[PartitionLog | None] = []
         self._generations: list[int] = []
@@ -100,7 +104,12 @@ class SlotMap:
         index = slot - self.first
         if not 0 <= index < len(self.logs) or self._generations[index] != slot_generation:
             return None
+        if self._quarantined and (slot, slot_generation) in self._quarantined:
+            return None
         return self.logs[index]
+
+    def is_quarantined(self, log: PartitionLog) -> bool:
+        return self.place_of(log) in self._quarantined
 
     def place_of(self, log: PartitionLog) -> tuple[int, int]:
         """(slot, slot generation)."""

@@ -5,6 +5,7 @@
  *
  *   bench_client trips   BOOTSTRAP TOPIC COUNT SIZE            closed loop: produce, flush, consume, again
  *   bench_client rate    BOOTSTRAP TOPIC PER_SECOND SECONDS SIZE   open loop on a fixed schedule
+ *   bench_client peak    BOOTSTRAP TOPIC COUNT SIZE            the same, as fast as it goes: the highest rate
  *   bench_client produce BOOTSTRAP TOPIC PARTITIONS COUNT SIZE [KEY=VALUE ...]
  *   bench_client consume BOOTSTRAP TOPIC FIRST_PARTITION PARTITIONS COUNT
  *
@@ -174,11 +175,12 @@ static void *send_on_schedule(void *argument) {
         return NULL;
 }
 
-static void run_rate(const char *bootstrap, const char *name, int64_t rate, int64_t seconds, size_t size) {
+/* Sends by schedule and consumes at the same time; latencies from the due times, in order of arrival. */
+static int64_t *run_schedule(const char *bootstrap, const char *name, int64_t count, int64_t interval_ns,
+                             size_t size) {
         rd_kafka_t *producer = new_single_producer(bootstrap), *consumer = new_consumer(bootstrap);
         rd_kafka_topic_t *to = rd_kafka_topic_new(producer, name, NULL);
         rd_kafka_topic_t *from = rd_kafka_topic_new(consumer, name, NULL);
-        int64_t warm_up = rate * WARM_UP_SECONDS, count = rate * seconds + warm_up;
         int64_t *latencies_ns = calloc(count, sizeof(*latencies_ns));
         char *payload = calloc(1, size);
         pthread_t sender;
@@ -190,7 +192,7 @@ static void run_rate(const char *bootstrap, const char *name, int64_t rate, int6
         rd_kafka_flush(producer, MESSAGE_TIMEOUT_MS);
         rd_kafka_message_destroy(consume_one(from));
 
-        struct schedule plan = {producer, to, count, 1000000000LL / rate, now_ns() + 50000000, size};
+        struct schedule plan = {producer, to, count, interval_ns, now_ns(), size};
         pthread_create(&sender, NULL, send_on_schedule, &plan);
         for (int64_t i = 0; i < count; i++) {
                 int64_t due_ns;
@@ -200,7 +202,19 @@ static void run_rate(const char *bootstrap, const char *name, int64_t rate, int6
                 rd_kafka_message_destroy(message);
         }
         pthread_join(sender, NULL);
+        return latencies_ns;
+}
+
+static void run_rate(const char *bootstrap, const char *name, int64_t rate, int64_t seconds, size_t size) {
+        int64_t warm_up = rate * WARM_UP_SECONDS, count = rate * seconds + warm_up;
+        int64_t *latencies_ns = run_schedule(bootstrap, name, count, 1000000000LL / rate, size);
         print_latencies(latencies_ns + warm_up, count - warm_up);
+}
+
+/* With an interval of nothing all are due at the start: the last latency is the time that all took. */
+static void run_peak(const char *bootstrap, const char *name, int64_t count, size_t size) {
+        int64_t *latencies_ns = run_schedule(bootstrap, name, count, 0, size);
+        printf("{\"per_second\": %.0f}\n", count / (latencies_ns[count - 1] / 1e9));
 }
 
 /* Words of four to eleven letters, drawn from a fixed small vocabulary: lz4 halves it, about as log lines. */
@@ -289,6 +303,8 @@ int main(int argc, char **argv) {
                 run_trips(argv[2], argv[3], atoll(argv[4]), atoi(argv[5]));
         else if (!strcmp(mode, "rate") && argc == 7)
                 run_rate(argv[2], argv[3], atoll(argv[4]), atoll(argv[5]), atoi(argv[6]));
+        else if (!strcmp(mode, "peak") && argc == 6)
+                run_peak(argv[2], argv[3], atoll(argv[4]), atoi(argv[5]));
         else if (!strcmp(mode, "produce") && argc >= 7)
                 run_produce(argv[2], argv[3], atoi(argv[4]), atoll(argv[5]), atoi(argv[6]), argc - 7, argv + 7);
         else if (!strcmp(mode, "consume") && argc == 7)

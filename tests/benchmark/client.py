@@ -61,7 +61,7 @@ class Clients:
     def produce(self, bootstrap: str, topic: str, arguments: Sequence[str]) -> Transfer:
         """rdkafka_performance -P; every record must have been acknowledged."""
         output = _run([self._performance, "-P", "-b", bootstrap, "-t", topic, *arguments])
-        found = _PRODUCED.search(output)
+        found = _last(_PRODUCED, output)
         if found is None or int(found[2]):
             raise ClientError(f"producing to {topic} failed:\n{output[-3000:]}")
         return Transfer(int(found[1]), int(found[3]) / 1000, int(found[4]), float(found[5]))
@@ -69,8 +69,8 @@ class Clients:
     def consume(self, bootstrap: str, topic: str, arguments: Sequence[str]) -> Transfer:
         """rdkafka_performance -C, from the first record it received to the last."""
         output = _run([self._performance, "-C", "-b", bootstrap, "-t", topic, *arguments])
-        found = _CONSUMED.search(output)
-        if found is None:
+        found = _last(_CONSUMED, output)
+        if found is None or not int(found[1]):
             raise ClientError(f"consuming {topic} failed:\n{output[-3000:]}")
         return Transfer(int(found[1]), int(found[3]) / 1000, int(found[4]), float(found[5]))
 
@@ -89,6 +89,12 @@ class Clients:
                 process.wait()
         results = [json.loads(output) for output in outputs]
         return [Span(r["records"], r["bytes"], r["start_ns"], r["end_ns"]) for r in results]
+
+
+def _last(pattern: re.Pattern[str], output: str) -> re.Match[str] | None:
+    """The final result: lines of the same form are printed on the way."""
+    matches = list(pattern.finditer(output))
+    return matches[-1] if matches else None
 
 
 def _build(script: Path, work: Path) -> None:

@@ -29,7 +29,8 @@ class Row(NamedTuple):
 
     def ratios(self) -> list[float]:
         """right / left of each round in which both were measured and left is not zero."""
-        return [r / l for l, r in zip(self.left, self.right, strict=False) if l]
+        pairs = zip(self.left, self.right, strict=False)
+        return [right / left for left, right in pairs if left]
 
 
 class Report:

@@ -5,7 +5,7 @@ Runs in: the benchmark process.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tests.benchmark.client import Span, Transfer
 from tests.benchmark.harness import Bench, Broker, CpuMeter, create_topic, delete_topic, temporary_topic
@@ -52,7 +52,7 @@ class Produce:
         if self._settings is SINGLE_RECORDS:
             return [
                 Measure("rate", transfer.records_per_second / 1000, "k requests/s"),
-                Measure("broker CPU", cpu.seconds / transfer.records * 1e6, "s/1000 requests * 1000"),
+                Measure("broker CPU", cpu.seconds / transfer.records * 1e6, "ms/1000 requests"),
             ]
         return [
             Measure("rate", transfer.megabytes_per_second, "MB/s"),
@@ -167,8 +167,3 @@ class Mixed:
 
     def clean_up(self, bench: Bench, broker: Broker) -> None:
         """Every topic is gone already."""
-
-
-PRODUCE_SINGLE = Produce("single", "produce 100 B, one record per request", 100, 100_000, SINGLE_RECORDS)
-
-WORKLOADS: tuple[Callable[[], object], ...] = ()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broker.protocol.codec import decode, encode
-from broker.protocol.errors import MalformedError, UnsupportedVersionError
+from broker.protocol.errors import ErrorCode, MalformedError, UnsupportedVersionError
 from broker.protocol.messages import message_class
 
 Metadata = message_class("MetadataRequest")
@@ -76,6 +76,11 @@ def test_null_that_only_other_versions_have_is_an_unsupported_version() -> None:
 def test_null_that_no_version_has_is_the_callers_mistake() -> None:
     with pytest.raises(TypeError, match="GroupId"):
         encode(Heartbeat(group_id=None), 0)
+
+
+def test_error_codes_may_be_names() -> None:
+    response = message_class("HeartbeatResponse")
+    assert encode(response(error_code=ErrorCode.REBALANCE_IN_PROGRESS), 0) == b"\0\x1b"
 
 
 @pytest.mark.parametrize("value", [1 << 31, -(1 << 31) - 1])

@@ -53,7 +53,8 @@ class ToyNode:
 
     def wait_event(self, process: str, event: str, count: int = 1) -> dict[str, Any]:
         """The event number `count` of that kind."""
-        found = wait_until(lambda: self.events(process, event)[count - 1:], f"{process}: {event} x {count}\n{self.log}")
+        what = f"{process}: {event} x {count}\n{self.log}"
+        found = wait_until(lambda: self.events(process, event)[count - 1:], what)
         return found[0]
 
     def wait_ready(self) -> None:

@@ -156,6 +156,15 @@ def test_a_directory_of_another_cluster_ends_the_start() -> None:
     assert node.of(Exit) == [Exit(1)]
 
 
+def test_last_words_of_storage_that_had_loaded_are_kept_and_it_is_restarted() -> None:
+    node = running()
+    node.tell(storage(0), "failed", why="bug")
+    assert node.actions == [Say(Level.ERROR, "storage of /data/0 fails: bug")]
+    node.die(storage(0))
+    node.tell(FRONT_END, "taken_over", index=0)
+    assert len(node.of(ForkStorage)) == 1
+
+
 def test_a_failed_controller_ends_the_start() -> None:
     node = Node()
     node.tell(CONTROLLER, "failed", why="another broker uses this metadata store")
@@ -536,6 +545,44 @@ def test_a_killed_helper_harms_nobody() -> None:
     node.tell(storage(0), "helper_wanted", purpose="scan")
     node.die(ProcessId(Role.HELPER, 1), DeathCause.OUT_OF_MEMORY)
     assert node.actions == []
+
+
+# Forks that the system refuses
+
+
+@pytest.mark.parametrize("process", [CONTROLLER, storage(0), FRONT_END], ids=str)
+def test_a_refused_fork_is_tried_again_after_a_second(process: ProcessId) -> None:
+    node = running()
+    node.die(process)
+    if process == storage(0):
+        node.tell(FRONT_END, "taken_over", index=0)
+    else:
+        node.wait(0)
+    drain(node)
+    for _ in range(10):
+        node.die(process, DeathCause.NOT_FORKED)
+        drain(node)
+        assert node.lifecycle.next_deadline_ms() == node.now_ms + 1000
+        node.wait(1000)
+        assert len([action for action in node.actions
+                    if isinstance(action, ForkStorage | ForkController | ForkFrontEnd)]) == 1
+    assert node.lifecycle.phase is Phase.RUNNING
+
+
+def drain(node: Node) -> None:
+    """Every storage process that was asked to answers."""
+    for record in node.lifecycle.storages:
+        if record.draining:
+            node.tell(storage(record.index), "drained", generation=record.generation)
+
+
+def test_a_refused_helper_keeps_its_place() -> None:
+    node = running()
+    node.tell(storage(0), "helper_wanted", purpose="scan")
+    node.die(ProcessId(Role.HELPER, 1), DeathCause.NOT_FORKED)
+    assert node.of(ForkHelper) == []
+    node.wait(1000)
+    assert node.of(ForkHelper) == [ForkHelper(ProcessId(Role.HELPER, 2), storage(0), "scan")]
 
 
 # Bad messages

@@ -16,7 +16,7 @@ import java.util.TreeMap;
 
 import kafka.cluster.EndPoint;
 import kafka.server.ConfigHelper;
-import kafka.server.DynamicBrokerConfig;
+import kafka.server.DynamicBrokerConfig$;
 import kafka.server.KafkaConfig;
 import kafka.server.MetadataCache;
 import kafka.server.metadata.ConfigRepository;
@@ -73,13 +73,13 @@ public class ConfigOracle {
 
     /** Every key: name, type, default, importance, internal, update mode. */
     private static String keys(String scope) {
-        scala.collection.mutable.Set<String> dynamic = DynamicBrokerConfig.AllDynamicConfigs();
+        Map<String, String> modes = DynamicBrokerConfig$.MODULE$.dynamicConfigUpdateModes();
         StringBuilder answer = new StringBuilder();
         for (ConfigDef.ConfigKey key : new TreeMap<>(definition(scope).configKeys()).values()) {
             answer.append('\t').append(String.join(" ",
                 key.name, key.type.toString(), pack(ConfigDef.convertToString(key.defaultValue, key.type)),
                 key.importance.toString(), String.valueOf(key.internalConfig),
-                scope.equals("broker") && dynamic.contains(key.name) ? "dynamic" : "static"));
+                scope.equals("broker") ? modes.getOrDefault(key.name, "read-only") : "topic"));
         }
         return answer.toString();
     }

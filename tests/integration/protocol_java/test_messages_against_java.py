@@ -24,7 +24,7 @@ from tests.integration.protocol_java.oracle import MessageOracle
 
 pytestmark = pytest.mark.kafka
 
-VALUES_PER_VERSION = 6
+VALUES_PER_VERSION = 10
 
 
 class Case(NamedTuple):

@@ -1,0 +1,83 @@
+"""Round trips of one record: produced, acknowledged, consumed.
+
+`trips` runs one at a time (the broker idle otherwise): from the call of produce until flush has returned
+and the consumer holds the record. `rate` sends on a fixed schedule, whatever the answers do, and counts
+from the moment a record was due to its arrival at the consumer: a stall delays every record that was due
+in it, and all of them count. Both brokers get the same rate: half of what the slower of the two can do
+(one record per request, produced and consumed at the same time).
+Client: bench_client over librdkafka, two handles in one process; on an idle machine its own share
+(thread wake-ups on both handles) is most of the 0.1-0.2 ms that remain with a fast broker.
+Runs in: the benchmark process.
+"""
+from __future__ import annotations
+
+from tests.benchmark.harness import Bench, Broker, CpuMeter, note, temporary_topic
+from tests.benchmark.report import Measure
+
+RECORD_BYTES = 100
+TRIPS = 5000
+TRIPS_WARM_UP = 1000
+RATE_SECONDS = 10
+RATE_SECONDS_MIN = 3
+CALIBRATION_RECORDS = 50_000
+CALIBRATIONS = 3
+
+
+def _percentiles(result: dict[str, float]) -> list[Measure]:
+    names = (("p50", "p50_us"), ("p99", "p99_us"), ("p99.9", "p999_us"))
+    return [Measure(name, result[key] / 1000, "ms") for name, key in names]
+
+
+class IdleRoundTrip:
+    name = "trips"
+    title = "round trip at idle, 100 B"
+
+    def prepare(self, bench: Bench, broker: Broker) -> None:
+        self._run(bench, broker, TRIPS_WARM_UP)
+
+    def measure(self, bench: Bench, broker: Broker) -> list[Measure]:
+        return _percentiles(self._run(bench, broker, bench.count(TRIPS)))
+
+    def _run(self, bench: Bench, broker: Broker, count: int) -> dict[str, float]:
+        with temporary_topic(broker) as topic:
+            return bench.clients.latencies("trips", broker.bootstrap, topic, str(count), str(RECORD_BYTES))
+
+    def clean_up(self, bench: Bench, broker: Broker) -> None:
+        """Every topic is gone already."""
+
+
+class FixedRateRoundTrip:
+    name = "rate"
+    title = "round trip at half the peak request rate, 100 B"
+
+    def __init__(self) -> None:
+        self._peaks: list[float] = []
+
+    def prepare(self, bench: Bench, broker: Broker) -> None:
+        """Finds this broker's peak; the rate is half of the lowest that was found."""
+        peaks = []
+        for _ in range(CALIBRATIONS):
+            with temporary_topic(broker) as topic:
+                where = (broker.bootstrap, topic)
+                result = bench.clients.latencies(
+                    "peak", *where, str(CALIBRATION_RECORDS), str(RECORD_BYTES)
+                )
+            peaks.append(result["per_second"])
+        self._peaks.append(max(peaks))
+        note(f"{self.name}: peak of {broker.name} {max(peaks):.0f} records/s")
+
+    def measure(self, bench: Bench, broker: Broker) -> list[Measure]:
+        rate = int(min(self._peaks) / 2)
+        seconds = max(RATE_SECONDS_MIN, int(RATE_SECONDS * bench.scale))
+        with temporary_topic(broker) as topic, CpuMeter(broker) as cpu:
+            where = (broker.bootstrap, topic)
+            result = bench.clients.latencies("rate", *where, str(rate), str(seconds), str(RECORD_BYTES))
+        cpu_ms = cpu.seconds / result["count"] * 1e6
+        return [
+            Measure("requests sent", rate / 1000, "k/s"),
+            *_percentiles(result),
+            Measure("broker CPU", cpu_ms, "ms/1000 records in and out"),
+        ]
+
+    def clean_up(self, bench: Bench, broker: Broker) -> None:
+        """Every topic is gone already."""
