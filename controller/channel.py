@@ -36,6 +36,9 @@ class Transport(Protocol):
     async def connect(self) -> trio.abc.Stream:
         """A new connection. OSError: try again; BrokerGoneError: give up."""
 
+    def close(self) -> None:
+        """Give back what no connection was made of."""
+
 
 class OwnFrontEnd:
     """The controller's end of the stream socketpair."""
@@ -80,6 +83,7 @@ class BrokerChannel:
         except BrokerGoneError as error:
             _log.info("channel to broker %d ends: %s", self._broker_id, error)
         finally:
+            self._transport.close()
             if self._stream is not None:
                 await trio.aclose_forcefully(self._stream)
 

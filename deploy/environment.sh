@@ -4,6 +4,8 @@
 # the Python or the checkout's place changes (a stamp inside says what it was made from). Outside the
 # checkout nothing is touched, except that root on Debian installs python3-venv where it is missing.
 
+shopt -s inherit_errexit # or a failed step inside $(...) would go unnoticed
+
 say() { printf '%s\n' "$*" >&2; }
 
 die() {
@@ -36,19 +38,26 @@ find_python() {
     die "Python 3.11 or newer is needed; none was found (OTTLA_PYTHON can name one)."
 }
 
+# environment_stamp PYTHON CHECKOUT EXTRAS: all that an environment depends on.
+environment_stamp() {
+    "$1" -V
+    printf '%s %s %s\n' "$1" "$2" "$3"
+    sha256sum <"$2/setup.cfg"
+    sha256sum <"$2/pyproject.toml"
+}
+
 # make_environment CHECKOUT NAME EXTRAS: prints the environment's directory. EXTRAS is '' or '[test]'.
 make_environment() {
     local checkout=$1 directory=$1/$2 extras=$3 python stamp
     python=$(find_python)
-    stamp=$("$python" -V; printf '%s %s %s\n' "$python" "$checkout" "$extras"
-        sha256sum <"$checkout/setup.cfg"; sha256sum <"$checkout/pyproject.toml")
+    stamp=$(environment_stamp "$python" "$checkout" "$extras")
     (
         flock 9 # two first uses at once: the second waits and finds the work done
         if [ "$(cat "$directory/made-from" 2>/dev/null)" != "$stamp" ]; then
             build_environment "$python" "$checkout" "$directory" "$extras"
             printf '%s\n' "$stamp" >"$directory/made-from"
         fi
-    ) 9>"$directory.lock"
+    ) 9<"$checkout/setup.cfg"
     printf '%s\n' "$directory"
 }
 

@@ -81,9 +81,13 @@ FAILING_MS_MAX = 5000
 
 
 class Lifecycle:
-    """The node. directories: log.dirs in order; offline: indices unusable from the start, with the reason."""
+    """The node. directories: log.dirs in order; offline: indices unusable from the start, with the reason;
+    ports: of the bound listeners by name, for the registration."""
 
-    def __init__(self, directories: Sequence[str], offline: Mapping[int, str], helper_count_max: int) -> None:
+    def __init__(
+        self, directories: Sequence[str], offline: Mapping[int, str], helper_count_max: int,
+        ports: Mapping[str, int],
+    ) -> None:
         self.phase = Phase.STARTING
         self.controller = ControllerRecord()
         self.front_end = FrontEndRecord()
@@ -92,6 +96,7 @@ class Lifecycle:
             self.storages[index].state = State.OFFLINE
         self.cluster_id: str | None = None
         self.broker_id = -1
+        self._ports = dict(ports)
         self._deadlines: dict[tuple[str, ProcessId], int] = {}
         self._out = Outbox()
         self._helpers = HelperPool(helper_count_max, self._out)
@@ -430,7 +435,8 @@ class Lifecycle:
         self._out.add(ForkFrontEnd(self.cluster_id, self.broker_id, restarted, online, offline))
         if restarted and self.controller.state in ALIVE:
             self.controller.registrations_unanswered += 1
-            self._out.add(Send(CONTROLLER, {"kind": "front_end_restarted"}, Attachment.STREAMS))
+            message = {"kind": "front_end_restarted", "ports": self._ports}
+            self._out.add(Send(CONTROLLER, message, Attachment.STREAMS))
 
     # The front end's view
 
@@ -449,7 +455,7 @@ class Lifecycle:
         self.controller.registrations_unanswered += 1
         epoch = self.front_end.broker_epoch
         self._out.add(Send(CONTROLLER, {"kind": "register", "resume": epoch is not None,
-                                        "broker_epoch": -1 if epoch is None else epoch}))
+                                        "broker_epoch": -1 if epoch is None else epoch, "ports": self._ports}))
 
     def _accept(self) -> None:
         self.front_end.state = State.ACCEPTING

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import select
 import signal
 import socket
@@ -95,10 +96,18 @@ def run_node(config: Any, composition: Composition | None = None) -> int:
     except OSError as error:
         _log.error("cannot start: shared memory or descriptors: %s", error)
         return EXIT_CODE_START_FAILED
+    _raise_descriptor_limit()
     composition = composition or production()
     composition.preload()
     freeze_heap()
     return Node(config, composition, directories, listeners, shared).run()
+
+
+def _raise_descriptor_limit() -> None:
+    """To what the system allows, as the JVM does: every connection and open segment needs one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _receive_buffer_bytes(config: Any) -> int:
@@ -120,7 +129,8 @@ class Node:
                    if directory.offline_reason is not None}
         recovery_threads = config["num.recovery.threads.per.data.dir"]
         helper_count_max = max(recovery_threads * len(directories), 2 * (os.cpu_count() or 1))
-        self._lifecycle = Lifecycle([directory.path for directory in directories], offline, helper_count_max)
+        self._lifecycle = Lifecycle([directory.path for directory in directories], offline, helper_count_max,
+                                    {listener.name: sock.getsockname()[1] for listener, sock in listeners})
         self._service_manager = ServiceManager(os.environ)
         self._children: dict[ProcessId, Child] = {}
         self._by_fd: dict[int, Child] = {}
@@ -150,14 +160,14 @@ class Node:
         ready = self._poller.poll(self._timeout_ms())
         if self._service_manager.watchdog_interval_ms is not None:
             self._service_manager.alive()
-        for fd, _ in ready:
-            if fd == self._wake_reader.fileno():
-                self._read_signals()
-                continue
-            child = self._by_fd.get(fd)
-            if child is not None and fd == child.pidfd:
+        if any(fd == self._wake_reader.fileno() for fd, _ in ready):
+            self._read_signals()
+        for fd, child in [(fd, self._by_fd.get(fd)) for fd, _ in ready]:
+            if child is None or self._by_fd.get(fd) is not child:
+                continue  # an earlier event of this turn ended it; its number may be another child's now
+            if fd == child.pidfd:
                 self._bury(child)
-            elif child is not None:
+            else:
                 self._read_control(child, MESSAGES_PER_TURN_MAX)
         self._kill_voiceless()
         deadline_ms = self._lifecycle.next_deadline_ms()

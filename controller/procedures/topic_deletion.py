@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from controller import partition_states, replica_states, znodes
 from controller.cluster import PartitionReplica
 from controller.decision import Decision, learn, tell_metadata
-from controller.metadata_store.errors import MultiError, NoNodeError, StoreError
+from controller.metadata_store.errors import NoNodeError, StoreError
 from controller.metadata_store.operations import (
     Delete,
     Exists,
@@ -174,12 +174,8 @@ async def _complete(runtime: Runtime, topic: str) -> None:
             await runtime.apply(learn([TopicRemoved(topic)]))
             runtime.topics_went([topic])
             return
-    raise _unremovable(outcomes[-1])
-
-
-def _unremovable(outcome: object) -> StoreError:
-    assert isinstance(outcome, StoreError)
-    return outcome.cause if isinstance(outcome, MultiError) else outcome
+    await runtime.apply(Decision(problems=[
+        f"nodes of deleted topic {topic!r} cannot be removed and are tried again later: {outcomes[-1]}"]))
 
 
 async def _nodes_below(runtime: Runtime, path: str) -> list[str]:

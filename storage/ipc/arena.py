@@ -11,8 +11,9 @@ Address space is plenty and fixed; memory is what counts, and memory is what was
 - `resident_bytes` of a slab is the most that was touched since its pages were last given back. The
   budget counts it for slabs in use. Idle slabs keep up to `idle_kept_bytes` between them; beyond that
   pages go back by MADV_REMOVE, the largest slabs first, a bounded piece per call (see `trim`).
-- Growing beyond the budget is refused, except for one slab at a time: else frames that are all half
-  received would wait for each other for ever.
+- A part of the budget is a reserve: ordinary slabs never use it, `allocate(..., reserve=True)` may use both.
+- Growing beyond the budget is refused, except for one ordinary and one reserved slab at a time: else frames
+  that are all half received would wait for each other for ever.
 """
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ ARENA_SIZE_BYTES_MIN = 32 * 1024 * 1024 * 1024
 SLABS_OF_LARGEST_CLASS_MIN = 64
 IDLE_KEPT_BYTES_DEFAULT = 32 * 1024 * 1024
 TRIM_STEP_BYTES = 8 * 1024 * 1024
-"""Pages given back per call at most: about a millisecond of the loop."""
+"""Pages given back per call at most: about a millisecond of the loop. Also the slack that release() leaves
+above the kept share before it trims, so that it does so once per step and not once per slab."""
 FRAME_SLACK_BYTES = 4096
 """Room for the size prefix and what the receiver keeps beside a frame of the largest size."""
 _SHIFT_MIN = SLAB_SIZE_BYTES_MIN.bit_length() - 1
@@ -64,7 +66,8 @@ class Slab:
     """
 
     __slots__ = (
-        "offset", "size_bytes", "view", "reference_count", "resident_bytes", "_arena", "_class_index",
+        "offset", "size_bytes", "view", "reference_count", "resident_bytes", "reserved", "_arena",
+        "_class_index",
     )
 
     def __init__(self, arena: Arena, offset: int, class_index: int) -> None:
@@ -73,6 +76,7 @@ class Slab:
         self.view = arena.memory[offset:offset + self.size_bytes]
         self.reference_count = 0
         self.resident_bytes = 0
+        self.reserved = False
         self._arena = arena
         self._class_index = class_index
 
@@ -101,7 +105,8 @@ class Slab:
 class Arena:
     """The allocator. Fixed at start: sizes and budget; everything else is owned by the loop's thread.
 
-    used_bytes: resident bytes of slabs in use; idle_bytes: of free slabs.
+    used_bytes: resident bytes of slabs in use; reserve_used_bytes: of those allocated as reserve among them;
+    idle_bytes: of free slabs.
     room_callback: called (from release or trim) when room appears after a refusal.
     """
 
@@ -118,18 +123,21 @@ class Arena:
             raise ValueError(f"reserve of {reserve_bytes} bytes in a budget of {budget_bytes}")
         self.memory = region.memory
         self.used_bytes = 0
+        self.reserve_used_bytes = 0
         self.idle_bytes = 0
         self.room_callback: Callable[[], None] | None = None
         self._mapping = region.mapping
         self._size_bytes = region.size_bytes
         self._budget_bytes = budget_bytes
-        self._ordinary_budget_bytes = budget_bytes - reserve_bytes
+        self._reserve_bytes = reserve_bytes
         self._idle_kept_bytes = idle_kept_bytes
         self._frontier = 0
         self._class_count = (largest // SLAB_SIZE_BYTES_MIN).bit_length()
         self._free: list[list[Slab]] = [[] for _ in range(self._class_count)]
-        self._over_budget_slab: Slab | None = None
+        self._cold_counts = [0] * self._class_count
+        self._over_budget_slabs: list[Slab | None] = [None, None]
         self._refused = False
+        self._reserve_refused = False
         if region.resident_bytes():
             self._mapping.madvise(mmap.MADV_REMOVE, 0, region.size_bytes)
 
@@ -141,18 +149,27 @@ class Arena:
         class_index = (size_bytes - 1 >> _SHIFT_MIN).bit_length()
         if class_index >= self._class_count:
             raise ValueError(f"no slab holds {size_bytes} bytes")
-        if self.used_bytes >= (self._budget_bytes if reserve else self._ordinary_budget_bytes):
-            self._refused = True
+        if not self._has_room(1, reserve):
+            self._note_refusal(reserve)
             return None
         free = self._free[class_index]
-        slab = free.pop() if free else self._make(class_index)
-        if slab is None:
-            self._refused = True
-            return None
+        if free:
+            slab = free.pop()
+            if len(free) < self._cold_counts[class_index]:
+                self._cold_counts[class_index] = len(free)
+        else:
+            made = self._make(class_index)
+            if made is None:
+                self._note_refusal(reserve)
+                return None
+            slab = made
         slab.reference_count = 1
+        slab.reserved = reserve
         resident = slab.resident_bytes
         self.used_bytes += resident
         self.idle_bytes -= resident
+        if reserve:
+            self.reserve_used_bytes += resident
         return slab
 
     @property
@@ -167,36 +184,67 @@ class Arena:
         resident = slab.resident_bytes
         self.used_bytes -= resident
         self.idle_bytes += resident
+        if slab.reserved:
+            self.reserve_used_bytes -= resident
         self._free[class_index].append(slab)
-        if self.idle_bytes > self._idle_kept_bytes:
+        if self.idle_bytes > self._idle_kept_bytes + TRIM_STEP_BYTES:
             self.trim()
-        if self._refused or self._over_budget_slab is slab:
-            self._note_room(slab)
+        if self._over_budget_slabs[slab.reserved] is slab:
+            self._over_budget_slabs[slab.reserved] = None
+        if self._refused:
+            self._note_room()
 
     def grow(self, slab: Slab, byte_count: int) -> bool:
         """Used by Slab.note_touched only."""
         if slab.reference_count <= 0 or byte_count > slab.size_bytes:
             raise SlabError(f"{byte_count} bytes touched of slab at {slab.offset}")
         more = byte_count - slab.resident_bytes
-        if self.used_bytes + more > self._budget_bytes and self._over_budget_slab is not slab:
-            if self._over_budget_slab is not None:
-                self._refused = True
+        if not self._has_room(more, slab.reserved) and self._over_budget_slabs[slab.reserved] is not slab:
+            if self._over_budget_slabs[slab.reserved] is not None:
+                self._note_refusal(slab.reserved)
                 return False
-            self._over_budget_slab = slab
+            self._over_budget_slabs[slab.reserved] = slab
         slab.resident_bytes = byte_count
         self.used_bytes += more
+        if slab.reserved:
+            self.reserve_used_bytes += more
         return True
+
+    def _has_room(self, more_bytes: int, reserve: bool) -> bool:
+        """Whether so many bytes more may be touched. What the reserve holds does not count against it twice."""
+        if reserve:
+            return (self.used_bytes + more_bytes <= self._budget_bytes
+                    or self.reserve_used_bytes + more_bytes <= self._reserve_bytes)
+        kept_free = max(0, self._reserve_bytes - self.reserve_used_bytes)
+        return self.used_bytes + more_bytes + kept_free <= self._budget_bytes
+
+    def _note_refusal(self, reserve: bool) -> None:
+        self._refused = True
+        self._reserve_refused = self._reserve_refused or reserve
+
+    def _note_room(self) -> None:
+        if self._has_room(1, False) or self._reserve_refused and self._has_room(1, True):
+            self._refused = self._reserve_refused = False
+            if self.room_callback is not None:
+                self.room_callback()
 
     def trim(self) -> bool:
         """Give back up to TRIM_STEP_BYTES of idle pages beyond the kept share. True: there is more to do;
-        release() calls this, and a timer should as long as it returns True."""
+        release() calls this, and a timer should as long as it returns True.
+
+        `_cold_counts[class]`: so many slabs at the bottom of its stack have nothing resident.
+        """
         allowance = TRIM_STEP_BYTES
         for class_index in range(self._class_count - 1, -1, -1):
-            for slab in self._free[class_index]:
+            free = self._free[class_index]
+            while self._cold_counts[class_index] < len(free):
                 excess = min(self.idle_bytes - self._idle_kept_bytes, allowance)
                 if excess <= 0:
                     return self.idle_bytes > self._idle_kept_bytes
+                slab = free[self._cold_counts[class_index]]
                 allowance -= self._remove_pages(slab, excess)
+                if not slab.resident_bytes:
+                    self._cold_counts[class_index] += 1
         return False
 
     def _remove_pages(self, slab: Slab, excess_bytes: int) -> int:
@@ -211,14 +259,6 @@ class Arena:
         slab.resident_bytes = kept
         self.idle_bytes -= removed
         return removed
-
-    def _note_room(self, slab: Slab) -> None:
-        if self._over_budget_slab is slab:
-            self._over_budget_slab = None
-        if self._refused and self.used_bytes < self._ordinary_budget_bytes:
-            self._refused = False
-            if self.room_callback is not None:
-                self.room_callback()
 
     def _make(self, class_index: int) -> Slab | None:
         """A slab of that class where no free one exists: frontier, split, merge, in that order."""
@@ -242,6 +282,7 @@ class Arena:
         for larger in range(class_index + 1, self._class_count):
             if self._free[larger]:
                 slab = self._free[larger].pop()
+                self._cold_counts[larger] = min(self._cold_counts[larger], len(self._free[larger]))
                 while larger > class_index:
                     larger -= 1
                     half = SLAB_SIZE_BYTES_MIN << larger
@@ -258,6 +299,7 @@ class Arena:
         """Address space ran out: join free buddies, smallest first, then look again. Rare."""
         for smaller in range(self._class_count - 1):
             self._merge_class(smaller)
+        self._cold_counts = [0] * self._class_count
         return self._free[class_index].pop() if self._free[class_index] else self._split(class_index)
 
     def _merge_class(self, class_index: int) -> None:

@@ -1,7 +1,7 @@
 """Memory shared by forked processes: an unnamed file (memfd) of fixed size, mapped on first use.
 
 Runs in: all processes. The supervisor creates regions and keeps their descriptors; a child maps what
-its part needs and closes the rest, so that a process without business there cannot touch it.
+its part needs and closes the rest, so that the controller cannot touch the clients' records in the arena.
 Size is sealed: nobody can shrink the file and make another process die of SIGBUS.
 """
 from __future__ import annotations

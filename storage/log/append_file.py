@@ -74,3 +74,11 @@ class AppendFile:
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             self.files.close(fd)
+
+    def remove(self) -> None:
+        """Now, if there is such a file; the next append makes it anew."""
+        self.close()
+        if self.exists:
+            self.files.unlink(self.path)
+        self.exists = self.torn = False
+        self.size_bytes = 0

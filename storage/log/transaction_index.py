@@ -91,9 +91,12 @@ class TransactionIndex:
         self.write_pending()
 
     def restore(self, size_bytes: int) -> None:
-        """Forget everything appended since the file had this size."""
+        """Forget everything appended since the file had this size; an empty one is no file."""
         self.pending = bytearray()
-        self.file.cut(size_bytes)
+        if size_bytes:
+            self.file.cut(size_bytes)
+        else:
+            self.file.remove()
 
 
 def encode_aborted_txn(txn: CompletedTxn) -> bytes:

@@ -156,11 +156,37 @@ def correct_batch(data: Buffer, *, output_size_bytes_max: int) -> bytearray:
         raise CorruptBatchError(0, f"batch of {header.size_bytes} bytes in a buffer of {len(copy)}")
     if header.is_log_append_time:
         return copy
-    largest = NO_TIMESTAMP
-    for _, timestamp in iterate_timestamps(copy, output_size_bytes_max=output_size_bytes_max):
-        largest = max(largest, timestamp)
+    largest = largest_timestamp(copy, output_size_bytes_max=output_size_bytes_max)
     restamp(memoryview(copy), 0, largest, log_append_time=False)
     return copy
+
+
+def largest_timestamp(view: Buffer, position: int = 0, *, output_size_bytes_max: int) -> int:
+    """Of the records of a CreateTime batch, NO_TIMESTAMP if it has none.
+
+    As `iterate_timestamps`, but storage itself calls it for every batch of a client that leaves the max
+    timestamp out, so the varints of ordinary records (lengths up to 8 KB) are decoded in line.
+    """
+    header = batch_at(view, position)
+    body = _body(view, position, header, output_size_bytes_max)
+    body_end = len(body)
+    cursor = 0
+    largest_delta = -TIMESTAMP_MAX
+    for index in range(header.record_count):
+        start = cursor + 2
+        if start < body_end and body[cursor] >= 0x80 and body[cursor + 1] < 0x80 and not body[cursor] & 1:
+            length = (body[cursor] & 0x7F | body[cursor + 1] << 7) >> 1
+            cursor = start + length
+            if cursor > body_end or length < RECORD_SIZE_BYTES_MIN - 1:
+                raise InvalidRecordsError(start, f"record {index} of {length} bytes, {body_end - start} left")
+        else:
+            start, cursor = _record_extent(body, cursor, index)
+        byte = body[start + 1]
+        delta = (byte >> 1) ^ -(byte & 1) if byte < 0x80 else read_varlong(body, start + 1, cursor)[0]
+        if delta > largest_delta:
+            largest_delta = delta
+    _check_all_consumed(body, cursor, header)
+    return max(_timestamp(header, largest_delta, 0), NO_TIMESTAMP) if header.record_count else NO_TIMESTAMP
 
 
 def build_batch(records: Sequence[Record], *, attributes: int = 0, producer: Producer = NO_PRODUCER,

@@ -1,6 +1,7 @@
 """Zig-zag variable-length integers, as records carry them. PURE.
 
-Runs in: helper processes, storage (rare). No state. The decoders of `records` inline the one-byte case.
+Runs in: helper processes, storage (rare). No state. Nearly all varints of a record are one or two bytes, so
+those cases come first.
 """
 from __future__ import annotations
 
@@ -15,11 +16,25 @@ _INT64_MASK = (1 << 64) - 1
 
 def read_varint(view: Buffer, position: int, end: int) -> tuple[int, int]:
     """(value, next position) of a 32-bit varint. InvalidRecordsError if it is cut off or too long."""
+    if position + 1 < end:
+        byte, second = view[position], view[position + 1]
+        if byte < 0x80:
+            return (byte >> 1) ^ -(byte & 1), position + 1
+        if second < 0x80:
+            byte += (second - 1) << 7
+            return (byte >> 1) ^ -(byte & 1), position + 2
     return _read(view, position, end, VARINT_SIZE_BYTES_MAX, 0xFFFFFFFF)
 
 
 def read_varlong(view: Buffer, position: int, end: int) -> tuple[int, int]:
     """(value, next position) of a 64-bit varint. InvalidRecordsError if it is cut off or too long."""
+    if position + 1 < end:
+        byte, second = view[position], view[position + 1]
+        if byte < 0x80:
+            return (byte >> 1) ^ -(byte & 1), position + 1
+        if second < 0x80:
+            byte += (second - 1) << 7
+            return (byte >> 1) ^ -(byte & 1), position + 2
     return _read(view, position, end, VARLONG_SIZE_BYTES_MAX, _INT64_MASK)
 
 

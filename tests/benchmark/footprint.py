@@ -16,6 +16,7 @@ IDLE_SECONDS = 10
 IDLE_SECONDS_MIN = 3
 SETTLE_SECONDS = 1.0
 CONSUMERS = 100
+LONG_POLL_WARM_UP_SECONDS = 6
 FETCH_WAIT_MS = 500  # every client's default fetch.max.wait.ms
 
 
@@ -94,7 +95,7 @@ class LongPolls:
 
     def prepare(self, bench: Bench, broker: Broker) -> None:
         self._topics[broker.bootstrap] = create_topic(broker, CONSUMERS)
-        self._poll(broker, IDLE_SECONDS_MIN)
+        self._poll(broker, LONG_POLL_WARM_UP_SECONDS)
 
     def measure(self, bench: Bench, broker: Broker) -> list[Measure]:
         seconds = max(IDLE_SECONDS_MIN, IDLE_SECONDS * bench.scale)

@@ -39,6 +39,7 @@ from broker.supervisor.process_state import LEGAL_MESSAGES, Phase, State
 from broker.supervisor.stop_sequence import HURRIED_STOP_MS_MAX, STOP_MS_MAX
 
 CLUSTER, BROKER = "c1", 7
+PORTS = {"PLAINTEXT": 9092}
 A = TypeVar("A")
 
 
@@ -47,7 +48,7 @@ class Node:
 
     def __init__(self, directory_count: int = 2, offline: dict[int, str] | None = None) -> None:
         directories = [f"/data/{index}" for index in range(directory_count)]
-        self.lifecycle = Lifecycle(directories, offline or {}, helper_count_max=2)
+        self.lifecycle = Lifecycle(directories, offline or {}, helper_count_max=2, ports=PORTS)
         self.now_ms = 0
         self.actions: list[Action] = []
         self.do(Begin())
@@ -123,7 +124,7 @@ def test_registration_follows_the_ready_front_end_and_clients_come_last() -> Non
     node.tell(storage(0), "loaded")
     node.tell(storage(1), "loaded")
     node.tell(FRONT_END, "ready")
-    assert node.sent(CONTROLLER) == [{"kind": "register", "resume": False, "broker_epoch": -1}]
+    assert node.sent(CONTROLLER) == [{"kind": "register", "resume": False, "broker_epoch": -1, "ports": PORTS}]
     node.tell(CONTROLLER, "registered", broker_epoch=100)
     assert node.sent(FRONT_END) == [{"kind": "accept", "broker_epoch": 100}]
     assert node.of(AnnounceReady) == [AnnounceReady()]
@@ -301,7 +302,7 @@ def test_a_new_front_end_waits_until_every_storage_process_has_drained() -> None
         ResetLink(0, 2), Send(storage(0), {"kind": "front_end_started", "generation": 2}, Attachment.DOORBELLS, 0),
         ResetLink(1, 2), Send(storage(1), {"kind": "front_end_started", "generation": 2}, Attachment.DOORBELLS, 1),
         ForkFrontEnd(CLUSTER, BROKER, True, frozenset({0, 1}), frozenset()),
-        Send(CONTROLLER, {"kind": "front_end_restarted"}, Attachment.STREAMS),
+        Send(CONTROLLER, {"kind": "front_end_restarted", "ports": PORTS}, Attachment.STREAMS),
     ]
 
 
@@ -406,7 +407,7 @@ def test_a_new_controller_resumes_its_session_and_the_front_end_gets_fresh_strea
         Send(FRONT_END, {"kind": "controller_restarted"}, Attachment.STREAMS),
     ]
     node.tell(CONTROLLER, "identity", cluster_id=CLUSTER, broker_id=BROKER)
-    assert node.sent(CONTROLLER) == [{"kind": "register", "resume": True, "broker_epoch": 100}]
+    assert node.sent(CONTROLLER) == [{"kind": "register", "resume": True, "broker_epoch": 100, "ports": PORTS}]
     node.tell(CONTROLLER, "registered", broker_epoch=100)
     assert node.sent(FRONT_END) == [{"kind": "accept", "broker_epoch": 100}]
     assert node.of(AnnounceReady) == []

@@ -172,6 +172,48 @@ def test_the_reserve_is_for_those_who_ask_for_it() -> None:
     replication = take(arena, 2 * MIB, reserve=True)
     replication.note_touched(2 * MIB)
     assert arena.allocate(1, reserve=True) is None
+    assert (arena.used_bytes, arena.reserve_used_bytes) == (4 * MIB, 2 * MIB)
+    replication.release()
+    assert arena.reserve_used_bytes == 0
+
+
+def test_an_ordinary_frame_grown_beyond_its_budget_does_not_eat_the_reserve() -> None:
+    arena = make(budget_bytes=4 * MIB, reserve_bytes=2 * MIB)
+    huge = take(arena, 8 * MIB)
+    assert huge.note_touched(8 * MIB)
+    assert arena.allocate(1) is None
+    replication = take(arena, 2 * MIB, reserve=True)
+    assert replication.note_touched(2 * MIB)
+    assert arena.allocate(1, reserve=True) is None
+
+
+def test_ordinary_frames_do_not_grow_into_the_reserve() -> None:
+    arena = make(budget_bytes=4 * MIB, reserve_bytes=2 * MIB)
+    one, other = take(arena, 4 * MIB), take(arena, 4 * MIB)
+    assert one.note_touched(MIB)
+    assert other.note_touched(MIB)
+    assert one.note_touched(MIB + 1), "one at a time may go on"
+    assert not other.note_touched(MIB + 1)
+
+
+def test_replication_uses_what_ordinary_frames_leave() -> None:
+    arena = make(budget_bytes=4 * MIB, reserve_bytes=MIB)
+    replication = take(arena, 4 * MIB, reserve=True)
+    assert replication.note_touched(4 * MIB)
+    assert arena.allocate(1) is None
+    assert arena.allocate(1, reserve=True) is None
+
+
+def test_a_refused_reserve_is_told_of_room_that_only_it_may_use() -> None:
+    arena = make(budget_bytes=4 * MIB, reserve_bytes=2 * MIB)
+    told: list[bool] = []
+    arena.room_callback = lambda: told.append(True)
+    ordinary, replication = take(arena, 2 * MIB), take(arena, 2 * MIB, reserve=True)
+    ordinary.note_touched(2 * MIB)
+    replication.note_touched(2 * MIB)
+    assert arena.allocate(1, reserve=True) is None
+    replication.release()
+    assert told == [True]
 
 
 def test_half_received_frames_do_not_wait_for_each_other_for_ever() -> None:
@@ -231,8 +273,29 @@ def test_large_slabs_give_first_and_small_ones_stay_warm() -> None:
         slab.note_touched(slab.size_bytes)
     for slab in (*small, large):
         slab.release()
+    assert arena.idle_bytes == 5 * MIB, "a little more than the kept share waits for the next trim"
+    assert not arena.trim()
     assert sum(slab.resident_bytes for slab in small) == MIB
     assert large.resident_bytes == MIB
+
+
+def test_trimming_a_deep_stack_does_not_look_at_cold_slabs_again() -> None:
+    arena = make(idle_kept_bytes=0)
+    slabs = [take(arena, SLAB_SIZE_BYTES_MIN) for _ in range(300)]
+    for slab in slabs:
+        slab.note_touched(SLAB_SIZE_BYTES_MIN)
+    for slab in slabs:
+        slab.release()
+    while arena.trim():
+        pass
+    assert arena.idle_bytes == 0
+    warm = [take(arena, SLAB_SIZE_BYTES_MIN) for _ in range(200)]
+    for slab in warm:
+        slab.note_touched(1)
+        slab.release()
+        assert not arena.trim()
+        assert slab.resident_bytes == 0
+    assert arena._cold_counts[0] == 300
 
 
 def test_an_idle_arena_within_its_share_keeps_everything() -> None:

@@ -30,6 +30,7 @@ from storage.record.records import (
     correct_batch,
     iterate_records,
     iterate_timestamps,
+    largest_timestamp,
     validate_records,
 )
 from storage.record.varint import encode_varint
@@ -108,6 +109,14 @@ def test_any_records_survive_any_codec(bodies: list[tuple], codec: int, base: in
     assert records_of(data) == records
     assert [(r.offset, r.timestamp) for r in records] == list(iterate_timestamps(data, output_size_bytes_max=BOUND))
     assert read_header(data).max_timestamp == max(record.timestamp for record in records)
+
+
+@given(st.lists(st.tuples(st.integers(-3, 2**62), st.sampled_from([0, 1, 50, 63, 64, 8180, 8192, 70_000])),
+                max_size=6), st.integers(0, 4))
+def test_largest_timestamp_is_that_of_the_records(shapes: list[tuple[int, int]], codec: int) -> None:
+    records = [Record(i, timestamp, None, bytes(size)) for i, (timestamp, size) in enumerate(shapes)]
+    largest = largest_timestamp(build_batch(records, attributes=codec), output_size_bytes_max=BOUND)
+    assert largest == max([NO_TIMESTAMP, *(timestamp for timestamp, _ in shapes)])
 
 
 def test_offsets_may_have_gaps_and_bounds_of_their_own_after_compaction() -> None:
