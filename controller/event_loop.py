@@ -32,8 +32,9 @@ from controller.inter_broker_version import features_of
 from controller.lease import Lease, LeaseAction, LeaseEvent, LeaseState
 from controller.metadata_store.interface import MetadataStore
 from controller.metadata_store.operations import EventType, WatchEvent
-from controller.procedures import answers, brokers, fail_over, topic_deletion, topics
+from controller.procedures import answers, fail_over
 from controller.procedures.runtime import ControllerMovedError
+from controller.procedures.watches import cluster_changed
 from controller.request_batch import BrokerRequest
 from controller.request_server import ApiCall, serve
 from controller.store_access import StoreAccess
@@ -146,25 +147,7 @@ class EventLoop:
         elif event.path == znodes.CONFIG_CHANGES:
             await self._configs_changed()
         elif self._lease.state is LeaseState.LEADING:
-            await self._cluster_changed(event)
-
-    async def _cluster_changed(self, event: WatchEvent) -> None:
-        runtime = self._runtime
-        parent, _, name = event.path.rpartition("/")
-        if event.path == znodes.BROKER_IDS:
-            await brokers.brokers_changed(runtime)
-        elif event.path == znodes.TOPICS:
-            await topics.topics_changed(runtime)
-        elif event.path == znodes.DELETE_TOPICS:
-            await topic_deletion.deletions_changed(runtime)
-        elif event.path == znodes.LOG_DIR_EVENT_NOTIFICATION:
-            await brokers.directories_failed(runtime)
-        elif event.type is not EventType.NODE_DATA_CHANGED:
-            return  # deletions are seen by the watch on the parent
-        elif parent == znodes.BROKER_IDS:
-            await brokers.broker_modified(runtime, int(name))
-        elif parent == znodes.TOPICS:
-            await topics.topic_modified(runtime, name)
+            await cluster_changed(self._runtime, event)
 
     async def _configs_changed(self) -> None:
         requests, problems = await self._overrides.read_changes(self._store, wall_clock_ms())
@@ -184,14 +167,10 @@ class EventLoop:
         if self._lease.state is not LeaseState.LEADING \
                 or request.message.controller_epoch != self._runtime.state.epoch:
             return
-        match request.api_key:
-            case ApiKey.LEADER_AND_ISR:
-                await answers.leader_and_isr_answered(self._runtime, event.broker_id, response)
-            case ApiKey.STOP_REPLICA:
-                await answers.stop_replica_answered(self._runtime, event.broker_id, request.message, response)
-            case ApiKey.UPDATE_METADATA if event.broker_id == self._broker_id:
-                if response.error_code == ErrorCode.NONE:
-                    self._calls.front_end_knows(request.message)
+        await answers.broker_answered(self._runtime, event.broker_id, request, response)
+        if request.api_key is ApiKey.UPDATE_METADATA and event.broker_id == self._broker_id \
+                and response.error_code == ErrorCode.NONE:
+            self._calls.front_end_knows(request.message)
 
     # Registration
 

@@ -110,8 +110,11 @@ def sequence_number(name: str, prefix: str) -> int | None:
 # JSON in general
 
 
+_encode_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
 def _encode(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return _encode_json(value).encode()
 
 
 class _Reader:

@@ -38,6 +38,8 @@ class Target(Protocol):
     @property
     def bootstrap(self) -> str: ...
 
+    def check_running(self) -> None: ...
+
 
 class ExternalBroker:
     """Somebody else's broker, given as host:port."""
@@ -48,6 +50,9 @@ class ExternalBroker:
         self.bootstrap = bootstrap
         host, _, port = bootstrap.rpartition(":")
         self.address: Address = (host, int(port))
+
+    def check_running(self) -> None:
+        """Not ours to know."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -22,7 +22,12 @@ from broker.metadata.cache import INTERNAL_TOPICS
 from broker.network.connection import Answer, Connection, Request
 from broker.protocol.errors import ErrorCode
 from broker.protocol.frames import RequestHeader
-from broker.protocol.hot_produce import ProduceRequest, encode_produce_response, parse_produce_request
+from broker.protocol.hot_produce import (
+    ProduceRequest,
+    encode_produce_response,
+    encode_single_success,
+    parse_produce_request,
+)
 from broker.replica.partition import Partition
 from storage.ipc.entries import SubmissionKind
 from storage.ipc.ring import CompletionEntry
@@ -138,9 +143,15 @@ class ProduceOperation:
 
     def _finish(self) -> None:
         self.done = True
+        results = self.results
         if self.acks == 0:
-            if any(result[0] for result in self.results):
+            if any(result[0] for result in results):
                 self.connection.close()
+        elif len(results) == 1 and not results[0][0]:
+            topic, number, _ = self.plan[0]
+            self.frame = encode_single_success(
+                self.version, self.correlation_id, topic, number, results[0][1:4]
+            )
         else:
             self.frame = self._encode()
         self.services.log_dirs.answered.add(self.connection)

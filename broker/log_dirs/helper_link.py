@@ -9,7 +9,7 @@ Runs in: front end. Owner: the front end's one instance.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
@@ -43,13 +43,13 @@ class HelperLink:
         self._socket = sock
         self._arrival.set()
 
-    async def ask(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def ask(self, message: dict[str, Any], fds: Sequence[int] = ()) -> dict[str, Any]:
         """Send `message`, return the answer. Raises HelperUnavailableError; a lost helper is replaced once."""
         async with self._turn:
             for _ in range(2):
                 with trio.move_on_after(ANSWER_WAIT_S_MAX):
                     sock = await self._connected()
-                    answer = await self._exchange(sock, message)
+                    answer = await self._exchange(sock, message, fds)
                     if answer is not None:
                         return answer
                 self._drop()
@@ -63,10 +63,12 @@ class HelperLink:
         assert self._socket is not None
         return self._socket
 
-    async def _exchange(self, sock: ControlSocket, message: dict[str, Any]) -> dict[str, Any] | None:
+    async def _exchange(
+        self, sock: ControlSocket, message: dict[str, Any], fds: Sequence[int]
+    ) -> dict[str, Any] | None:
         self._last_used_s = trio.current_time()
         try:
-            if not sock.send_nowait(message):
+            if not sock.send_nowait(message, fds):
                 return None
             while True:
                 await trio.lowlevel.wait_readable(sock.fileno())

@@ -6,7 +6,6 @@ Runs in: front end, in the asking connection's task.
 
 from __future__ import annotations
 
-import os
 from typing import Any, NamedTuple
 
 from broker.log_dirs.helper_link import HelperLink, HelperUnavailableError
@@ -82,16 +81,18 @@ class OffsetLookup:
         limit = end.position
         if location.segment_base != end.segment_base:
             limit = self._reader().segment_size(location.segment_base)
-        answer = await self._helpers.ask(
-            {
-                "kind": kind,
-                "path": os.path.join(self._partition.path, f"{location.segment_base:020d}.log"),
-                "start_position": location.position,
-                "limit": limit,
-                "timestamp": timestamp,
-                "starting_offset": start_offset,
-            }
-        )
+        message = {
+            "kind": kind,
+            "start_position": location.position,
+            "limit": limit,
+            "timestamp": timestamp,
+            "starting_offset": start_offset,
+        }
+        segment = self._reader().descriptor(location.segment_base)
+        try:
+            answer = await self._helpers.ask(message, [segment.fd])
+        finally:
+            segment.release()
         if answer["kind"] != "answer":
             raise HelperUnavailableError(str(answer.get("message")))
         offset, found_timestamp, leader_epoch = answer["result"][:3]

@@ -10,7 +10,7 @@ Runs in: front end. No state.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from struct import Struct
 from struct import error as StructError
 from typing import Any, NamedTuple
@@ -265,3 +265,30 @@ def encode_produce_response(
     put(encode_endpoints_section(_PRODUCE_RESPONSE, version, endpoints) if endpoints else b"\0")
     pieces[0] = _FLEXIBLE_HEAD(sum(map(len, pieces)) + 5, correlation_id, 0)
     return b"".join(pieces)
+
+
+@lru_cache(maxsize=4096)
+def _single_template(
+    version: int, topic: str, partition: int
+) -> tuple[int, bytes, Callable[..., bytes], int, bytes]:
+    """(frame size, bytes up to base offset, pack of the offsets, how many of them, bytes after)."""
+    whole = encode_produce_response(version, 0, [(topic, [(partition, 0, 0, 0, 0, (), None, None)])], 0)
+    flexible, _, field_count, _, _ = _response_layout(version)
+    offset_count = field_count - 2
+    name = compact_string(topic) if flexible else classic_string(topic)
+    count_size = 1 if flexible else 4
+    head_size = 8 + flexible
+    before_end = head_size + count_size + len(name) + count_size + 4 + 2
+    pack_offsets = Struct(">qqq"[: offset_count + 1]).pack
+    return (len(whole) - 4, whole[8:before_end], pack_offsets, offset_count, whole[before_end + 8 * offset_count:])
+
+
+def encode_single_success(version: int, correlation_id: int, topic: str, partition: int,
+                          offsets: tuple[int, int, int]) -> bytes:
+    """The answer to a Produce of one partition that went well; equals `encode_produce_response`.
+
+    offsets: base offset, log append time ms, log start offset. Most requests are answered so, and only
+    correlation id and offsets differ between two of the same partition.
+    """
+    size, before, pack_offsets, offset_count, after = _single_template(version, topic, partition)
+    return _CLASSIC_HEAD(size, correlation_id) + before + pack_offsets(*offsets[:offset_count]) + after

@@ -213,8 +213,10 @@ class Draft:
         return count + len(self._added.get(path, _EMPTY)) - len(self._removed.get(path, _EMPTY))
 
     def _existing(self, path: str) -> Node:
+        """Only a path that is not found has to be looked at for faults."""
         node = self.node(path)
         if node is None:
+            check_path(path)
             raise NoNodeError(path, "no such node")
         return node
 
@@ -303,7 +305,6 @@ class Draft:
 
     def _set_data(self, operation: SetData) -> SetDataResult:
         path = operation.path
-        check_path(path)
         node = self._existing(path)
         _check_version(path, node, operation.version)
         node = node._replace(data=operation.data, mzxid=self.last_zxid, mtime_ms=self._now_ms,
@@ -314,7 +315,6 @@ class Draft:
 
     def _delete(self, operation: Delete) -> DeleteResult:
         path = operation.path
-        check_path(path)
         if path == "/":
             raise BadArgumentsError(path, "the root cannot be deleted")
         node = self._existing(path)
@@ -335,14 +335,13 @@ class Draft:
                          Trigger(EventType.NODE_CHILDREN_CHANGED, parent_path))
 
     def _check(self, operation: Check) -> CheckResult:
-        check_path(operation.path)
         _check_version(operation.path, self._existing(operation.path), operation.version)
         return CheckResult()
 
     def _read(self, request: Read) -> Outcome:
         path = request.path
-        check_path(path)
         if isinstance(request, Exists):
+            check_path(path)
             node = self.node(path)
             outcome: Outcome = ExistsResult(None if node is None else self.stat(path, node))
         elif isinstance(request, GetData):

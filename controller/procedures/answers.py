@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from broker.protocol.api_keys import ApiKey
 from broker.protocol.errors import ErrorCode
 from controller.cluster import PartitionReplica, TopicPartition
 from controller.decision import learn
@@ -13,9 +14,19 @@ from controller.procedures.leadership import replicas_became_offline
 from controller.procedures.runtime import Runtime
 from controller.procedures.topic_deletion import fail_replicas, replicas_deleted
 from controller.records import OfflineDirectoriesChanged, ReplicaState
+from controller.request_batch import BrokerRequest
 
 
-async def leader_and_isr_answered(runtime: Runtime, broker_id: int, response: Any) -> None:
+async def broker_answered(runtime: Runtime, broker_id: int, request: BrokerRequest, response: Any) -> None:
+    """request: one of this controller's own epoch."""
+    match request.api_key:
+        case ApiKey.LEADER_AND_ISR:
+            await _leader_and_isr_answered(runtime, broker_id, response)
+        case ApiKey.STOP_REPLICA:
+            await _stop_replica_answered(runtime, broker_id, request.message, response)
+
+
+async def _leader_and_isr_answered(runtime: Runtime, broker_id: int, response: Any) -> None:
     """KAFKA_STORAGE_ERROR: that replica lies in a failed directory; NONE: it does not (any more)."""
     state = runtime.state
     if response.error_code != ErrorCode.NONE or broker_id not in state.brokers:
@@ -44,7 +55,7 @@ async def leader_and_isr_answered(runtime: Runtime, broker_id: int, response: An
             if state.replica_state(replica) in (ReplicaState.OFFLINE, ReplicaState.DELETION_STARTED)])
 
 
-async def stop_replica_answered(runtime: Runtime, broker_id: int, request: Any, response: Any) -> None:
+async def _stop_replica_answered(runtime: Runtime, broker_id: int, request: Any, response: Any) -> None:
     """Only what belongs to a deletion matters; stopping alone needs no answer."""
     state = runtime.state
     deleted = {TopicPartition(topic.topic_name, partition.partition_index)

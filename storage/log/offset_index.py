@@ -96,8 +96,9 @@ class OffsetIndex:
                       keep * ENTRY_SIZE_BYTES))
 
     def replace(self, entries: bytes) -> None:
-        """Recovery: these entries instead of what is there."""
+        """Recovery: these entries instead of what is there; the file exists afterwards."""
         self.restore((0, self.base_offset, 0))
+        self.file.open()
         self.extend(entries)
 
     def extend(self, entries: bytes) -> None:

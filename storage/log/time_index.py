@@ -92,8 +92,9 @@ class TimeIndex:
         self.restore((low, self.entry(low - 1).timestamp if low else NO_TIMESTAMP, low * ENTRY_SIZE_BYTES))
 
     def replace(self, entries: bytes) -> None:
-        """Recovery: these entries instead of what is there."""
+        """Recovery: these entries instead of what is there; the file exists afterwards."""
         self.restore((0, NO_TIMESTAMP, 0))
+        self.file.open()
         self.extend(entries)
 
     def extend(self, entries: bytes) -> None:

@@ -17,6 +17,13 @@ RECORDS_SHORT = 10_000
 TIMESTAMPS_BEFORE_NOW_MS = 3_600_000
 
 
+@pytest.fixture(autouse=True)
+def target_is_running(request: pytest.FixtureRequest) -> None:
+    """A broker that died is reported with its log, before the next client waits for it in vain."""
+    if "target" in request.fixturenames:
+        request.getfixturevalue("target").check_running()
+
+
 @pytest.fixture(scope="session")
 def base_timestamp_ms() -> int:
     """Record 0's timestamp: recent, so that no retention by time meets the records."""

@@ -179,6 +179,12 @@ class KafkaBroker:
         if self._process:
             self.kill()
 
+    def check_running(self) -> None:
+        """PeerFailedError with the end of the log when the process has ended by itself."""
+        process = self._running()
+        if process.return_code is not None:
+            raise process.failure("is gone")
+
     def log_text(self) -> str:
         return self._running().log_text()
 

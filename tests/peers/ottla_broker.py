@@ -126,6 +126,12 @@ class OttlaBroker:
         kill_processes([psutil.Process(pid)])
         return pid
 
+    def check_running(self) -> None:
+        """PeerFailedError with the end of the log when the process has ended by itself."""
+        process = self._running()
+        if process.return_code is not None:
+            raise process.failure("is gone")
+
     def log_text(self) -> str:
         return self._running().log_text()
 

@@ -40,9 +40,11 @@ SMALL = {"segment_size_bytes": 1000, "index_interval_bytes": 150}
 
 
 def memory_of(log: PartitionLog) -> tuple[object, ...]:
-    """What must survive a crash: of each producer the last batch, as in a snapshot."""
-    entries = {producer_id: entry._replace(batches=entry.batches[-1:])
-               for producer_id, entry in log.producer_state.producers.items()}
+    """What must survive a crash: of each producer what a snapshot has room for (one batch, one timestamp)."""
+    entries = {}
+    for producer_id, entry in log.producer_state.producers.items():
+        batches = [each._replace(timestamp=entry.last_timestamp) for each in entry.batches[-1:]]
+        entries[producer_id] = entry._replace(batches=tuple(batches))
     epochs = [entry for entry in log.leader_epoch_cache.entries if entry.start_offset < log.log_end_offset]
     return (log.log_start_offset, log.log_end_offset, log.active_base_offset, log.active_size_bytes,
             [(each.base_offset, each.size_bytes) for each in log.segments], entries,
