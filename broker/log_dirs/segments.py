@@ -10,6 +10,7 @@ Runs in: front end. Owner: the front end's one instance; descriptors belong to t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -23,6 +24,7 @@ from storage.ipc.partition_table import PartitionTable
 from storage.reader.errors import ColdReadError, SegmentsChangedError
 from storage.reader.file_pool import FilePool
 from storage.reader.partition_reader import NO_VERSION, Location, PartitionReader
+from storage.reader.segment_reader import TXNINDEX, AbortedTransaction
 
 Found = TypeVar("Found")
 
@@ -49,6 +51,7 @@ class SegmentReaders:
         self._pool = FilePool()
         self._warmth = warmth
         self._table = table
+        self._had_aborts: dict[Partition, tuple[int, bool]] = {}
 
     def reader(self, partition: Partition) -> PartitionReader:
         """The partition's reader, its segment list at the version that the last completion named."""
@@ -70,6 +73,7 @@ class SegmentReaders:
 
     def forget(self, partition: Partition) -> None:
         """The partition is stopped, deleted or reopened."""
+        self._had_aborts.pop(partition, None)
         reader = self._readers.pop(partition, None)
         if reader is not None:
             reader.close()
@@ -120,6 +124,22 @@ class SegmentReaders:
         ):
             return Location(mark.segment_base, mark.position)
         return reader.locate(fetch_offset, end.offset, end.segment_base, end.position)
+
+    def aborted_transactions(
+        self, partition: Partition, fetch_offset: int, end_offset: int
+    ) -> list[AbortedTransaction]:
+        """For read_committed. Most partitions never had a transaction: then no file is looked for.
+
+        What was seen holds for a version of the segment list: within one, a transaction index appears only
+        by an abort marker, and nothing appends markers yet.
+        """
+        known = self._had_aborts.get(partition)
+        if known is None or known[0] != partition.segment_list_version:
+            had = any(name.endswith(TXNINDEX) for name in os.listdir(partition.path))
+            known = self._had_aborts[partition] = (partition.segment_list_version, had)
+        if not known[1]:
+            return []
+        return self.reader(partition).aborted_transactions(fetch_offset, end_offset)
 
     async def patiently(self, directory_index: int, look_up: Callable[[], Found]) -> Found:
         """`look_up` with a worker's help for cold bytes, and again when names changed under it."""

@@ -66,7 +66,7 @@ def push(sock: socket.socket, parts: deque[Part]) -> bool:
                     continue
                 part.release()
             else:
-                sent = sock.send(part)
+                sent = sock.send(part, _more(parts))
                 if sent < len(part):
                     parts[0] = memoryview(part)[sent:]
                     continue
@@ -74,6 +74,15 @@ def push(sock: socket.socket, parts: deque[Part]) -> bool:
             return False
         parts.popleft()
     return True
+
+
+def _more(parts: deque[Part]) -> int:
+    """MSG_MORE when warm file bytes follow at once: header and data share a packet, the reader wakes once.
+
+    Unlike TCP_CORK nothing can stay behind: the next call of the same turn, or of the drain task, pushes it.
+    """
+    following = parts[1] if len(parts) > 1 else None
+    return socket.MSG_MORE if isinstance(following, FileRange) and not following.cold else 0
 
 
 def _send_range(out_fd: int, part: FileRange, budget_bytes: int) -> int:

@@ -71,7 +71,7 @@ def read(
     try:
         data = segments.slice(partition, fetch_offset, end_offset, max_bytes, min_one_batch)
         if committed:
-            aborted = list(segments.reader(partition).aborted_transactions(fetch_offset, end_offset))
+            aborted = segments.aborted_transactions(partition, fetch_offset, end_offset)
     except (ColdReadError, SegmentsChangedError) as obstacle:
         return ReadResult(0, high_watermark, stable, log_start, EMPTY, aborted, None, obstacle)
     except OffsetOutOfRangeError:

@@ -193,33 +193,37 @@ class StorageProcess:
     # Loop
 
     def _loop(self) -> None:
-        poller = self._poller
-        for source in (self._control, self._context.front_end_socket, self._group_commit):
-            poller.register(source.fileno(), select.POLLIN)
+        poller, housekeeping = self._poller, self._housekeeping
+        serve = {
+            self._control.fileno(): self._serve_control,
+            self._context.front_end_socket.fileno(): self._dialog.serve,
+            self._group_commit.fileno(): self._take_rounds,
+        }
+        for fd in serve:
+            poller.register(fd, select.POLLIN)
         self._register_ring()
         while True:
-            now_ms = _monotonic_ms()
-            poller.poll(self._housekeeping.timeout_ms(now_ms))
-            if self._submissions is not None:
-                self._serve_ring(self._submissions)
-            self._take_rounds()
-            while (received := self._control.receive_nowait()) is not None:
-                self._on_control(*received)
-            self._dialog.serve()
-            self._housekeeping.run_due(_monotonic_ms(), self._completions)
+            ready = poller.poll(housekeeping.timeout_ms(_monotonic_ms()))
+            for fd, _ in ready:
+                serve.get(fd, self._serve_ring)()
+            housekeeping.run_due(_monotonic_ms(), self._completions)
             self._flush_completions()
+
+    def _serve_control(self) -> None:
+        while (received := self._control.receive_nowait()) is not None:
+            self._on_control(*received)
 
     def _register_ring(self) -> None:
         if self._submissions is not None:
             self._ring_fd = self._submissions.fileno()
             self._poller.register(self._ring_fd, select.POLLIN)
 
-    def _serve_ring(self, submissions: SubmissionConsumer) -> None:
+    def _serve_ring(self) -> None:
         """Everything the doorbell announced, in order: runs of appends together, the rest one by one."""
+        submissions, completions = self._submissions, self._completions
+        if submissions is None or completions is None:
+            return  # the front end died in this very pass
         entries = submissions.take()
-        completions = self._completions
-        if not entries or completions is None:
-            return
         start = 0
         while start < len(entries):
             end = start

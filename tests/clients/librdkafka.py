@@ -67,32 +67,35 @@ def consumer(bootstrap: str, **settings: object) -> Consumer:
     )
 
 
-def read(bootstrap: str, topic: str, partitions: int) -> list[list[Record]]:
-    """Every record up to the end offsets at the start of the call, per partition."""
+def read(bootstrap: str, topic: str, partitions: int, count: int = 0) -> list[list[Record]]:
+    """Every record of the topic, per partition, once there are `count` (for acks=0, which nobody confirms)."""
     client = consumer(bootstrap)
     try:
-        return _read_all(client, topic, partitions)
+        return _read_all(client, topic, partitions, count)
     finally:
         client.close()
 
 
-def _read_all(client: Consumer, topic: str, partitions: int) -> list[list[Record]]:
-    ends = [
-        client.get_watermark_offsets(TopicPartition(topic, index), timeout=30)[1]
-        for index in range(partitions)
-    ]
-    records: list[list[Record]] = [[] for _ in range(partitions)]
-    missing = sum(ends)
-    client.assign([TopicPartition(topic, index, 0) for index in range(partitions)])
+def _read_all(client: Consumer, topic: str, partitions: int, count: int) -> list[list[Record]]:
     deadline = time.monotonic() + READ_TIMEOUT_SECONDS
+    while (missing := _end_sum(client, topic, partitions)) < count:
+        assert time.monotonic() < deadline, f"{topic} has {missing} of {count} records"
+        time.sleep(0.05)
+    records: list[list[Record]] = [[] for _ in range(partitions)]
+    client.assign([TopicPartition(topic, index, 0) for index in range(partitions)])
     while missing > 0:
-        assert time.monotonic() < deadline, f"{missing} of {sum(ends)} records of {topic} did not arrive"
+        assert time.monotonic() < deadline, f"{missing} records of {topic} did not arrive"
         for message in client.consume(BATCH_RECORDS, timeout=0.5):
             if message.error():
                 raise KafkaException(message.error())
             records[message.partition()].append(_record(message))
             missing -= 1
     return records
+
+
+def _end_sum(client: Consumer, topic: str, partitions: int) -> int:
+    parts = (TopicPartition(topic, index) for index in range(partitions))
+    return sum(client.get_watermark_offsets(part, timeout=30)[1] for part in parts)
 
 
 def _record(message: Message) -> Record:
@@ -105,5 +108,5 @@ def _record(message: Message) -> Record:
     )
 
 
-def read_digests(bootstrap: str, topic: str, partitions: int) -> tuple[str, ...]:
-    return tuple(digest(records) for records in read(bootstrap, topic, partitions))
+def read_digests(bootstrap: str, topic: str, partitions: int, count: int = 0) -> tuple[str, ...]:
+    return tuple(digest(records) for records in read(bootstrap, topic, partitions, count))

@@ -37,7 +37,7 @@ def test_acks(acks: int, target: Target, base_timestamp_ms: int, make_topic: Cal
     )
     assert acks == 0 or _acked_in_order(offsets)
     expected = expected_digests(RECORDS_SHORT, base_timestamp_ms)
-    assert librdkafka.read_digests(target.bootstrap, topic, PARTITIONS) == expected
+    assert librdkafka.read_digests(target.bootstrap, topic, PARTITIONS, RECORDS_SHORT) == expected
 
 
 def test_idempotent_producer_with_five_requests_in_flight(

@@ -180,13 +180,12 @@ public final class RoundTrip {
         try (KafkaConsumer<byte[], byte[]> consumer = consumer()) {
             List<TopicPartition> all = allPartitions(topic);
             consumer.assign(all);
-            long left = 0;
-            for (Map.Entry<TopicPartition, Long> end : consumer.endOffsets(all).entrySet()) {
-                consumer.seek(end.getKey(), 0);
-                digests.put(end.getKey(), new Digest());
-                left += end.getValue();
+            for (TopicPartition each : all) {
+                consumer.seek(each, 0);
+                digests.put(each, new Digest());
             }
             long deadline = System.currentTimeMillis() + READ_TIMEOUT_MS;
+            long left = awaitRecords(consumer, all, deadline);
             while (left > 0 && System.currentTimeMillis() < deadline) {
                 for (ConsumerRecord<byte[], byte[]> got : poll(consumer)) {
                     Digest digest = digests.get(new TopicPartition(got.topic(), got.partition()));
@@ -197,6 +196,21 @@ public final class RoundTrip {
             for (TopicPartition each : all) {
                 System.out.println("read " + topic + " " + each.partition() + " " + digests.get(each));
             }
+        }
+    }
+
+    /** The records in the topic once all are there: with acks=0 nobody has said when that is. */
+    private long awaitRecords(KafkaConsumer<byte[], byte[]> consumer, List<TopicPartition> all, long deadline)
+            throws InterruptedException {
+        while (true) {
+            long sum = 0;
+            for (long end : consumer.endOffsets(all).values()) {
+                sum += end;
+            }
+            if (sum >= count || System.currentTimeMillis() > deadline) {
+                return sum;
+            }
+            Thread.sleep(50);
         }
     }
 

@@ -161,9 +161,22 @@ func message(topic string, index int) *sarama.ProducerMessage {
 	return m
 }
 
+// A fresh broker answers "load in progress" until its controller has given it producer ids. Old sarama
+// does not try again by itself.
+func newProducer(j job) sarama.AsyncProducer {
+	for tries := 0; ; tries++ {
+		producer, err := sarama.NewAsyncProducer([]string{bootstrap}, config(j))
+		if err == sarama.ErrOffsetsLoadInProgress && tries < 50 {
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		check(err)
+		return producer
+	}
+}
+
 func write(j job) {
-	producer, err := sarama.NewAsyncProducer([]string{bootstrap}, config(j))
-	check(err)
+	producer := newProducer(j)
 	go func() {
 		for i := 0; i < count; i++ {
 			producer.Input() <- message(j.topic, i)
@@ -193,13 +206,27 @@ func read(j job) {
 	check(err)
 	consumer, err := sarama.NewConsumerFromClient(client)
 	check(err)
-	for p := 0; p < partitions; p++ {
-		end, err := client.GetOffset(j.topic, int32(p), sarama.OffsetNewest)
-		check(err)
+	for p, end := range ends(client, j.topic) {
 		fmt.Println("read", j.topic, p, readPartition(consumer, j.topic, int32(p), end))
 	}
 	check(consumer.Close())
 	check(client.Close())
+}
+
+// The end of each partition once all records are there: with acks=0 nobody has said when that is.
+func ends(client sarama.Client, topic string) []int64 {
+	for deadline := time.Now().Add(readTimeout); ; time.Sleep(50 * time.Millisecond) {
+		found, sum := make([]int64, partitions), int64(0)
+		for p := range found {
+			end, err := client.GetOffset(topic, int32(p), sarama.OffsetNewest)
+			check(err)
+			found[p] = end
+			sum += end
+		}
+		if sum >= int64(count) || time.Now().After(deadline) {
+			return found
+		}
+	}
 }
 
 func readPartition(consumer sarama.Consumer, topic string, partition int32, end int64) *digest {
