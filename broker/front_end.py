@@ -82,7 +82,7 @@ class FrontEnd:
         self._roles = RoleChanges(
             context.broker_id, self._registry, self._log_dirs, self._metadata, config.resolve_topic
         )
-        self._pumps: dict[int, trio.CancelScope] = {}
+        self._pumps: dict[int, tuple[trio.CancelScope, Doorbells]] = {}
         self._accepting = trio.Event()
         self._flusher = SubmissionFlusher(self._log_dirs)
         self._helpers = HelperLink(context.control.send)
@@ -152,7 +152,8 @@ class FrontEnd:
         """Rings of a new generation: use them, and pump what comes back."""
         link = self._log_dirs.links[index]
         link.attach(*self._context.open_rings(index, doorbells, generation))
-        scope = self._pumps[index] = trio.CancelScope()
+        scope = trio.CancelScope()
+        self._pumps[index] = (scope, doorbells)
         self._nursery.start_soon(self._pump, index, doorbells, scope)
 
     async def _pump(self, index: int, doorbells: Doorbells, scope: trio.CancelScope) -> None:
@@ -161,16 +162,23 @@ class FrontEnd:
         fd = doorbells.completions.fileno()
         with scope:
             while True:
-                await trio.lowlevel.wait_readable(fd)
+                try:
+                    await trio.lowlevel.wait_readable(fd)
+                except trio.ClosedResourceError:
+                    return  # detached; what it had published was taken over
                 if self._flusher.failure is not None:
                     raise self._flusher.failure
                 self._log_dirs.pump(link)
 
     def _detach(self, index: int) -> None:
-        scope = self._pumps.pop(index, None)
-        if scope is not None:
-            scope.cancel()
+        """The storage process is dead: take over what it had published, then let its doorbells go."""
         self._log_dirs.storage_died(index)
+        pump = self._pumps.pop(index, None)
+        if pump is not None:
+            scope, doorbells = pump
+            scope.cancel()
+            trio.lowlevel.notify_closing(doorbells.completions.fileno())
+            doorbells.close()
 
     async def _adopt_all(self) -> None:
         for link in self._log_dirs.links:

@@ -10,7 +10,9 @@ Runs in: front end. Owner: the front end's one instance.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from broker.log_dirs.page_cache import DirectoryWarmth
@@ -50,6 +52,7 @@ class LogDirs:
         self.answered: set[Connection] = set()
         self.woken: dict[Woken, None] = {}
         self.on_directory_failed: Callable[[StorageLink, str], None] | None = None
+        self._being_created: Counter[int] = Counter()
         self._registry = registry
         self._table = table
 
@@ -130,11 +133,20 @@ class LogDirs:
         usable = self.usable()
         if preferred is not None:
             usable = [link for link in usable if link.index == preferred] or usable
-        counts = {link.index: 0 for link in usable}
+        counts = {link.index: self._being_created[link.index] for link in usable}
         for partition in self._registry:
             if partition.directory_index in counts:
                 counts[partition.directory_index] += 1
         return min(usable, key=lambda link: counts[link.index], default=None)
+
+    @contextmanager
+    def creating(self, link: StorageLink) -> Iterator[None]:
+        """Partitions on their way into a directory count for the placement of the next one."""
+        self._being_created[link.index] += 1
+        try:
+            yield
+        finally:
+            self._being_created[link.index] -= 1
 
     def read_half(self, slot: int) -> Any:
         return self._table.read_storage_half(slot)

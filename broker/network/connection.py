@@ -7,7 +7,9 @@ storage (their order is kept by the ring); any other request could overtake or s
 starts when every earlier answer has left (subtle behaviour 5, REVIEW item 11).
 Why answers are sent from outside the task: the completion pump sends without waking anybody; only what the
 socket refuses goes to a drain task of this connection.
-Runs in: front end. Owner: its own task; `flush`, `answer` and `close` are called by the pump too (same loop).
+Why `close` leaves the slab alone: a handler of this connection may still be reading its request in it.
+Runs in: front end. Owner: its own task; `flush`, `answer`, `wake` and `close` are called by others too (same
+loop).
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ import trio
 
 from broker.network.receive import PEEK_READ_BYTES, SMALL_READ_BYTES, ReceiveBuffers
 from broker.network.send_file import FileRange, Part, ShortFileError, push, release_parts
-from broker.protocol.errors import ProtocolError
+from broker.protocol.errors import FrameTooLargeError, MalformedError, ProtocolError
+from broker.protocol.frames import REQUEST_SIZE_BYTES_MIN
 
 if TYPE_CHECKING:
     from storage.ipc.arena import Slab
@@ -37,8 +40,25 @@ PIPELINED_REQUESTS_MAX = 1000
 PIPELINED_BYTES_MAX = 16 << 20
 """Their bytes: enough for several 1 MB requests in flight, a bound on what one client can pin."""
 
+BARE_REQUEST_BYTES_MAX = 4 << 20
+"""A request without records: its decoding makes objects on the loop, about 0.3 s of it per MiB of the
+tiniest array elements. The controller's own stream is exempt: it describes the whole cluster at once."""
+
+READ_TURN_BYTES = 1 << 20
+"""One read of a large frame: what it may receive beyond the arena's budget, and before others' turn."""
+
+TURN_REQUESTS_MAX = 64
+"""Requests of one read that are started before others get their turn: 64 KiB may hold thousands."""
+
+FRAME_PROGRESS_BYTES_MIN = 1 << 12
+"""Fewer bytes of a frame are no progress: else a byte now and then would keep a slab for ever."""
+
+LAST_ANSWERS_WAIT_S_MAX = 30.0
+"""How long answers of earlier requests may take to leave after the peer's last (or its first wrong) frame."""
+
 _FRAME_PREFIX = struct.Struct(">ih")
 _SIZE_BYTES = 4
+_ANSWERS = (bytes, list)
 
 
 class CloseConnectionError(Exception):
@@ -46,7 +66,7 @@ class CloseConnectionError(Exception):
 
 
 class Request(NamedTuple):
-    """One complete frame: `view[body:end]` lies in `slab`, valid until the handler returns or retains it."""
+    """One complete frame: `view[start:end]` lies in `slab`, valid until the handler returns or retains it."""
 
     connection: Connection
     slab: Slab
@@ -88,11 +108,16 @@ class Host(Protocol):
 
 
 class Connection:
-    """See the module. `parked` and `outbox` are never both in use."""
+    """See the module. `parked` and `outbox` are never both in use.
+
+    frame_progress_s: when the frame that is being received last got on; None while none is, or while it is
+    not the peer who is waited for.
+    """
 
     __slots__ = (
-        "_drain_running", "_end", "_host", "_last_was_large", "_slab", "_start", "_wake", "client_software",
-        "closed", "dispatch", "last_active_s", "listener_name", "outbox", "outbox_bytes", "parked",
+        "_bare_bytes_max", "_drain_running", "_end", "_frame_bytes_max", "_host", "_is_shared",
+        "_last_was_large", "_progress_bytes", "_slab", "_start", "_wake", "client_software", "closed",
+        "dispatch", "frame_progress_s", "last_active_s", "listener_name", "outbox", "outbox_bytes", "parked",
         "peer_host", "privileged", "send_queue", "sock",
     )  # fmt: skip
 
@@ -107,52 +132,71 @@ class Connection:
         self.client_software = ("unknown", "unknown")
         self.closed = False
         self.last_active_s = trio.current_time()
+        self.frame_progress_s: float | None = None
         self.outbox: deque[Pipelined] = deque()
         self.outbox_bytes = 0
         self.parked: Parked | None = None
         self.send_queue: deque[Part] = deque()
 
         self._host = host
+        self._frame_bytes_max = host.request_bytes_max
+        self._bare_bytes_max = (
+            self._frame_bytes_max if privileged else min(self._frame_bytes_max, BARE_REQUEST_BYTES_MAX)
+        )
         self._slab: Slab | None = None
+        self._is_shared = False
         self._start = 0
         self._end = 0
+        self._progress_bytes = 0
         self._last_was_large = False
         self._drain_running = False
         self._wake: trio.Event | None = None
 
-    # Receiving
-
     async def serve(self) -> None:
         """Until the peer closes, misbehaves, or the process stops."""
         try:
-            while await self._receive():
-                pass
-        except (ProtocolError, CloseConnectionError) as error:
-            log.warning("Closing connection from %s: %s", self.peer_host, error)
-        except (ConnectionError, TimeoutError, ShortFileError) as error:
-            log.debug("Connection from %s ended: %s", self.peer_host, error)
+            try:
+                while not self.closed and await self._receive():
+                    pass
+            except (ProtocolError, CloseConnectionError) as error:
+                log.warning("Closing connection from %s: %s", self.peer_host, error)
+            await self._let_answers_leave()
         except trio.ClosedResourceError:
-            pass  # closed by the pump, which has said why
+            pass  # closed by somebody else, who has said why
+        except Exception:
+            log.exception("Closing connection from %s: error of our own", self.peer_host)
         finally:
             self.close()
+            if self._slab is not None:
+                self._slab.release()
+                self._slab = None
+
+    async def _let_answers_leave(self) -> None:
+        """What was received whole before the end is still answered, as far as the peer takes it."""
+        with trio.move_on_after(LAST_ANSWERS_WAIT_S_MAX):
+            while not self.closed and (self.outbox or self.send_queue):
+                await self._wait()
+
+    # Receiving
 
     async def _receive(self) -> bool:
         """One read and every frame that it completed; False when the peer has closed."""
+        slab = self._slab
+        if slab is not None:
+            while not slab.may_grow():
+                await self._wait_for_room()
         await trio.lowlevel.wait_readable(self.sock)
-        if self._slab is None:
-            limit = PEEK_READ_BYTES if self._last_was_large else SMALL_READ_BYTES
-            await self._host.receive.shared_room(limit)
-            if self.closed:
-                return False
-            try:
-                slab, start, end = self._host.receive.receive_shared(self.sock, limit)
-            except BlockingIOError:
-                return True
-            if start == end:
-                return False
-            slab.retain()
-            self._slab, self._start, self._end = slab, start, end
-        elif not self._receive_private(self._slab):
+        try:
+            if slab is not None:
+                received = self._receive_more(slab)
+            else:
+                received = await self._receive_first()
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            self._lost("Connection from", error)
+            return False
+        if not received:
             return False
         self.last_active_s = trio.current_time()
         await self._run_frames()
@@ -160,99 +204,147 @@ class Connection:
             await self._keep_rest()
         return not self.closed
 
-    def _receive_private(self, slab: Slab) -> bool:
+    async def _receive_first(self) -> int:
+        """Read what comes after a whole frame, into memory of all; the controller's frames have their own."""
+        receive = self._host.receive
+        if self.privileged:
+            self._start = self._end = 0
+            self._slab = await self._private_slab(SMALL_READ_BYTES)
+            self._is_shared = False
+            return self._receive_more(self._slab)
+        limit = PEEK_READ_BYTES if self._last_was_large else SMALL_READ_BYTES
+        while not receive.has_shared_room(limit):
+            await self._wait_for_room()
+        slab, start, end = receive.receive_shared(self.sock, limit)
+        if start != end:
+            slab.retain()
+            self._slab, self._start, self._end, self._is_shared = slab, start, end, True
+        return end - start
+
+    def _receive_more(self, slab: Slab) -> int:
         """Read on into our own slab: to the end of the frame if it is large, else as far as there is room."""
-        limit = self._wanted_bytes()
         end = self._end
-        stop = self._start + limit if limit > SMALL_READ_BYTES else slab.view.nbytes
-        try:
-            received = self.sock.recv_into(slab.view[end:stop])
-        except BlockingIOError:
-            return True
+        stop = self._start + max(self._wanted_bytes(), SMALL_READ_BYTES)
+        received = self.sock.recv_into(slab.view[end : min(stop, end + READ_TURN_BYTES)])
         self._end = end + received
         slab.note_touched(self._end)
-        return received > 0
+        return received
 
     def _wanted_bytes(self) -> int:
         """Size of the frame that begins at `_start`, prefix included, as far as it is known yet."""
         if self._slab is None or self._end - self._start < _SIZE_BYTES:
-            return SMALL_READ_BYTES
-        size: int = _FRAME_PREFIX.unpack_from(self._slab.view, self._start)[0] if (
-            self._end - self._start >= _FRAME_PREFIX.size
-        ) else int.from_bytes(self._slab.view[self._start : self._start + _SIZE_BYTES], "big", signed=True)
-        self._check_size(size)
+            return _SIZE_BYTES
+        size = int.from_bytes(self._slab.view[self._start : self._start + _SIZE_BYTES], "big", signed=True)
+        self._check_size(size, self._frame_bytes_max)
         return size + _SIZE_BYTES
 
-    def _check_size(self, size_bytes: int) -> None:
-        if not 0 <= size_bytes <= self._host.request_bytes_max:
-            raise ProtocolError(
-                f"frame size {size_bytes} is outside 0..{self._host.request_bytes_max} "
-                "(socket.request.max.bytes)"
+    def _check_size(self, size_bytes: int, size_bytes_max: int) -> None:
+        if REQUEST_SIZE_BYTES_MIN <= size_bytes <= size_bytes_max:
+            return
+        if 0 <= size_bytes < REQUEST_SIZE_BYTES_MIN:
+            raise MalformedError(f"frame of {size_bytes} bytes cannot hold a request header")
+        if 0 < size_bytes <= self._frame_bytes_max:
+            raise FrameTooLargeError(
+                f"frame of {size_bytes} bytes for a request without records, which may have {size_bytes_max}"
             )
+        raise FrameTooLargeError(
+            f"frame size {size_bytes} is outside 0..{self._frame_bytes_max} (socket.request.max.bytes)"
+        )
 
     async def _keep_rest(self) -> None:
-        """Nothing left: hold no memory. A started frame: into a slab of our own that can hold all of it."""
+        """Nothing left: hold no memory. A started frame: in a slab of our own that can hold all of it."""
         slab = self._slab
         assert slab is not None
         rest = self._end - self._start
         if rest == 0:
             self._slab = None
+            self.frame_progress_s = None
             slab.release()
             return
-        wanted = self._wanted_bytes()
-        own = slab.view.nbytes - self._start >= wanted and self._start == 0
-        if own:
-            return
-        roomy = await self._host.receive.private_slab(max(wanted, SMALL_READ_BYTES))
-        roomy.view[:rest] = slab.view[self._start : self._end]
-        roomy.note_touched(rest)
-        slab.release()
-        if self.closed:
-            roomy.release()
-            return
-        self._slab, self._start, self._end = roomy, 0, rest
+        wanted = max(self._wanted_bytes(), SMALL_READ_BYTES)
+        if self._is_shared or slab.size_bytes - self._start < wanted:
+            roomy = await self._private_slab(wanted)
+            roomy.view[:rest] = slab.view[self._start : self._end]
+            roomy.note_touched(rest)
+            slab.release()
+            self._slab, self._start, self._end, self._is_shared = roomy, 0, rest, False
+        if self.frame_progress_s is None or rest >= self._progress_bytes:
+            self.frame_progress_s = self.last_active_s
+            self._progress_bytes = rest + FRAME_PROGRESS_BYTES_MIN
+
+    async def _private_slab(self, size_bytes: int) -> Slab:
+        while (slab := self._host.receive.private_slab(size_bytes, self.privileged)) is None:
+            await self._wait_for_room()
+        return slab
+
+    async def _wait_for_room(self) -> None:
+        """Stop reading until the arena has room; meanwhile the frame stands still through no fault of the
+        peer, who then gets the full time again."""
+        self.frame_progress_s = None
+        self._host.receive.refused(self)
+        await self._wait()
+        self.last_active_s = trio.current_time()
+        if self._slab is not None and not self._is_shared:
+            self.frame_progress_s = self.last_active_s
 
     # Requests
 
     async def _run_frames(self) -> None:
+        """Start the request of every whole frame, each when its predecessors allow."""
         slab = self._slab
         assert slab is not None
         view = slab.view
+        turn_left = TURN_REQUESTS_MAX
         while self._end - self._start >= _FRAME_PREFIX.size:
             start = self._start
             size, api_key = _FRAME_PREFIX.unpack_from(view, start)
+            size_max = self._frame_bytes_max if api_key == PRODUCE_KEY else self._bare_bytes_max
+            if not REQUEST_SIZE_BYTES_MIN <= size <= size_max:
+                self._check_size(size, size_max)
             frame_end = start + _SIZE_BYTES + size
-            if frame_end > self._end or size < 2:
-                self._check_size(size)
-                if size < 2:
-                    raise ProtocolError(f"frame of {size} bytes cannot hold a request header")
-                break
+            if frame_end > self._end:
+                return
             self._last_was_large = size > SMALL_READ_BYTES
-            if api_key != PRODUCE_KEY:
-                while self.parked is not None or self.outbox or self.send_queue:
+            self.frame_progress_s = None
+            if api_key == PRODUCE_KEY:
+                while self.parked is not None or self.send_queue or self._pipeline_full():
                     await self._wait()
             else:
-                while self.parked is not None or self._pipeline_full():
+                while self.parked is not None or self.outbox or self.send_queue:
                     await self._wait()
+            self._start = frame_end
+            await self._start_request(Request(self, slab, view, start + _SIZE_BYTES, frame_end))
+            turn_left -= 1
+            if not turn_left:
+                turn_left = TURN_REQUESTS_MAX
+                await trio.lowlevel.checkpoint()
             if self.closed:
                 return
-            self._start = frame_end
-            answer = self.dispatch(Request(self, slab, view, start + _SIZE_BYTES, frame_end))
-            if answer is not None:
-                if not isinstance(answer, bytes | list):
-                    answer = await answer
-                if answer is not None and not self.closed:
-                    self.answer(answer)
+
+    async def _start_request(self, request: Request) -> None:
+        answer = self.dispatch(request)
+        if answer is not None and not isinstance(answer, _ANSWERS):
+            answer = await answer
+        if answer is not None:
+            self.answer(answer)
+        elif self.outbox and self.outbox[0].done:
+            self.flush()
 
     def _pipeline_full(self) -> bool:
         return len(self.outbox) >= PIPELINED_REQUESTS_MAX or self.outbox_bytes >= PIPELINED_BYTES_MAX
 
     async def _wait(self) -> None:
-        """Until an answer leaves, or the connection is closed."""
+        """Until `wake`: an answer left, there is room, or the connection is closed (ClosedResourceError)."""
         self._wake = trio.Event()
         await self._wake.wait()
         if self.closed:
             raise trio.ClosedResourceError
+
+    def wake(self) -> None:
+        """Whatever this connection's task waits for may have come true."""
+        if self._wake is not None:
+            self._wake.set()
+            self._wake = None
 
     # Answers
 
@@ -277,6 +369,7 @@ class Connection:
     def flush(self) -> None:
         """Send the answers of every finished Produce at the head of the outbox, in one piece."""
         outbox = self.outbox
+        count = len(outbox)
         frames = []
         while outbox and outbox[0].done:
             produce = outbox.popleft()
@@ -288,8 +381,8 @@ class Connection:
         if frames:
             self.send_queue.append(frames[0] if len(frames) == 1 else b"".join(frames))
             self._send()
-        elif not outbox:
-            self._woken()
+        elif len(outbox) < count:
+            self.wake()
 
     def _send(self) -> None:
         if self._drain_running:
@@ -297,11 +390,11 @@ class Connection:
         try:
             finished = push(self.sock, self.send_queue)
         except (OSError, ShortFileError) as error:
-            log.debug("Sending to %s failed: %s", self.peer_host, error)
-            self.close()
+            self._lost("Sending to", error)
             return
+        self.last_active_s = trio.current_time()
         if finished:
-            self._woken()
+            self.wake()
         else:
             self._drain_running = True
             self._host.nursery.start_soon(self._drain)
@@ -318,19 +411,22 @@ class Connection:
                 if self.closed or push(self.sock, self.send_queue):
                     break
                 self.last_active_s = trio.current_time()
-        except (OSError, ShortFileError, trio.ClosedResourceError) as error:
-            log.debug("Sending to %s failed: %s", self.peer_host, error)
-            self.close()
+        except (OSError, ShortFileError) as error:
+            self._lost("Sending to", error)
+        except trio.ClosedResourceError:
+            pass  # closed by somebody else, who has said why
         finally:
             self._drain_running = False
-        self._woken()
-
-    def _woken(self) -> None:
-        if self._wake is not None:
-            self._wake.set()
-            self._wake = None
+        self.wake()
 
     # End
+
+    def _lost(self, what: str, error: Exception) -> None:
+        """Peers come and go; a segment that ends early or cannot be read is worth a line."""
+        if not self.closed:
+            from_network = isinstance(error, ConnectionError | TimeoutError)
+            log.log(logging.DEBUG if from_network else logging.WARNING, "%s %s: %s", what, self.peer_host, error)
+            self.close()
 
     def close(self) -> None:
         """Idempotent. Slabs of requests in flight stay theirs until storage has answered (REVIEW item 10)."""
@@ -343,17 +439,15 @@ class Connection:
         trio.lowlevel.notify_closing(self.sock)
         self.sock.close()
         release_parts(self.send_queue)
-        if self._slab is not None:
-            self._slab.release()
-            self._slab = None
-        self._woken()
+        self._host.receive.withdraw(self)
+        self.wake()
         self._host.connection_closed(self)
 
 
 def _peer_host(sock: socket.socket) -> str:
-    """The peer's address without its port; `local` for the controller's socket pair."""
+    """The peer's address without its port, IPv4 in its own form; `local` for the controller's socket pair."""
     try:
         name = sock.getpeername()
     except OSError:
         return "unknown"
-    return str(name[0]) if isinstance(name, tuple) else "local"
+    return str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) else "local"

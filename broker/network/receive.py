@@ -4,12 +4,15 @@ What: one *shared chunk* for all connections takes whatever small reads bring; a
 whole moves, once, to a slab of its connection's own that is large enough for it.
 Why so: small requests of many connections share warm pages and cost no allocation each; storage reads the
 batches right where the kernel put them; an idle connection holds no buffer at all.
+Why a frame that has begun is not refused its own slab: it would keep the shared chunk in use while it waits
+for room that only the chunk's release may give. What holds it back is `Slab.may_grow`, before each read.
 Runs in: front end. Owner: the one `ReceiveBuffers`; slabs are counted by the arena.
 """
 
 from __future__ import annotations
 
 import socket
+from typing import Protocol
 
 import trio
 
@@ -25,29 +28,38 @@ PEEK_READ_BYTES = 1 << 9
 """First read of a frame on a connection whose last frame was large: little more than its header is copied."""
 
 
+class Refused(Protocol):
+    """A connection that was refused room and has stopped reading."""
+
+    def wake(self) -> None: ...
+
+
 class ReceiveBuffers:
-    """Hands out room to receive into, and waits for the arena when there is none."""
+    """Hands out room to receive into, and remembers who was refused. Nobody is refused for ever: the arena
+    tells (`room_freed`) when its next slab is released."""
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
         self._chunk: Slab | None = None
         self._chunk_end = 0
-        self._room = trio.Event()
+        self._refused: dict[Refused, None] = {}
+        self._pressure = trio.Event()
 
-    async def shared_room(self, size_bytes: int) -> tuple[Slab, int]:
-        """(chunk, position) with at least `size_bytes` free; the chunk is not yet retained for the caller."""
-        while self._chunk is None or self._chunk.view.nbytes - self._chunk_end < size_bytes:
-            if self._chunk is not None:
-                self._chunk.release()
-                self._chunk = None
-            self._chunk = await self.private_slab(CHUNK_BYTES)
-            self._chunk_end = 0
-        return self._chunk, self._chunk_end
+    def has_shared_room(self, size_bytes: int) -> bool:
+        """Make sure that the shared chunk can take one read; False: stop reading, the arena is full."""
+        if not self._arena.has_room(size_bytes):
+            return False
+        chunk = self._chunk
+        if chunk is None or chunk.size_bytes - self._chunk_end < size_bytes:
+            self.close()
+            self._chunk = self._arena.allocate(CHUNK_BYTES)
+        return self._chunk is not None
 
     def receive_shared(self, sock: socket.socket, limit_bytes: int) -> tuple[Slab, int, int]:
         """Receive into the shared chunk; (chunk, start, end), start == end when the peer has closed.
 
-        Raises BlockingIOError as the socket does. The caller retains the chunk before it awaits anything.
+        Only right after `has_shared_room`. Raises what the socket raises, BlockingIOError among it. The
+        caller retains the chunk before it awaits anything.
         """
         chunk = self._chunk
         assert chunk is not None
@@ -57,17 +69,36 @@ class ReceiveBuffers:
         chunk.note_touched(end)
         return chunk, start, end
 
-    async def private_slab(self, size_bytes: int) -> Slab:
-        """A slab of at least `size_bytes`; waits (stops reading from this socket) while the arena is full."""
-        while True:
-            slab = self._arena.allocate(size_bytes)
-            if slab is not None:
-                return slab
-            self._room = trio.Event() if self._room.is_set() else self._room
-            with trio.move_on_after(1.0):
-                await self._room.wait()
+    def private_slab(self, size_bytes: int, reserve: bool) -> Slab | None:
+        """A slab of at least `size_bytes` for a frame that has begun; None when the address space is used up."""
+        return self._arena.allocate(size_bytes, reserve, continuing=True)
+
+    def close(self) -> None:
+        """Give back the shared chunk; the next read makes a new one."""
+        if self._chunk is not None:
+            self._chunk.release()
+            self._chunk = None
+        self._chunk_end = 0
+
+    # Who waits
+
+    def refused(self, connection: Refused) -> None:
+        """`connection` stops reading until `wake`."""
+        self._refused[connection] = None
+        self._pressure.set()
+
+    def withdraw(self, connection: Refused) -> None:
+        """It waits no longer."""
+        self._refused.pop(connection, None)
 
     def room_freed(self) -> None:
-        """Called after completions have released slabs: whoever waits for room tries again."""
-        if not self._room.is_set() and self._room.statistics().tasks_waiting:
-            self._room.set()
+        """The arena's callback: whoever was refused tries again, in the order of the refusals."""
+        refused, self._refused = self._refused, {}
+        for connection in refused:
+            connection.wake()
+
+    async def wait_for_pressure(self) -> None:
+        """Until somebody is refused; returns at once while somebody is waiting."""
+        if not self._refused:
+            self._pressure = trio.Event()
+            await self._pressure.wait()

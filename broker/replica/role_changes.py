@@ -131,7 +131,8 @@ class RoleChanges:
         overrides = self._metadata.topic_overrides.get(topic, {})
         config = self._resolve_topic(overrides)
         message = {"topic": topic, "partition": number, "topic_id": topic_id, "config": config}
-        completion, result = await self.call(link, SubmissionKind.OPEN, NO_SLOT, 0, -1, message)
+        with self._log_dirs.creating(link):
+            completion, result = await self.call(link, SubmissionKind.OPEN, NO_SLOT, 0, -1, message)
         return self.adopt(link, topic, number, topic_id, completion[3], completion[4], config, result)
 
     def adopt(

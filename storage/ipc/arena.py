@@ -12,8 +12,9 @@ Address space is plenty and fixed; memory is what counts, and memory is what was
   budget counts it for slabs in use. Idle slabs keep up to `idle_kept_bytes` between them; beyond that
   pages go back by MADV_REMOVE, the largest slabs first, a bounded piece per call (see `trim`).
 - A part of the budget is a reserve: ordinary slabs never use it, `allocate(..., reserve=True)` may use both.
-- Growing beyond the budget is refused, except for one ordinary and one reserved slab at a time: else frames
-  that are all half received would wait for each other for ever.
+- Who begins something new is refused when the budget is used up. What has begun goes on: a byte written
+  counts, over budget or not, and `may_grow` then holds its receiver back, except for one ordinary and one
+  reserved slab at a time: else frames that are all half received would wait for each other for ever.
 """
 from __future__ import annotations
 
@@ -93,13 +94,18 @@ class Slab:
             self._arena.give_back(self, self._class_index)
 
     def note_touched(self, byte_count: int) -> bool:
-        """The first `byte_count` bytes are, or are about to be, written.
+        """The first `byte_count` bytes are, or are about to be, written; they count from now on.
 
-        False: over budget, do not receive more into this slab until the arena has room again.
+        False: over budget, do not receive more into this slab until `may_grow()`.
         """
         if byte_count <= self.resident_bytes:
             return True
-        return self._arena.grow(self, byte_count)
+        self._arena.grow(self, byte_count)
+        return self._arena.may_grow(self)
+
+    def may_grow(self) -> bool:
+        """False: no room for more in this slab now; `Arena.room_callback` tells when to ask again."""
+        return self._arena.may_grow(self)
 
 
 class Arena:
@@ -107,7 +113,7 @@ class Arena:
 
     used_bytes: resident bytes of slabs in use; reserve_used_bytes: of those allocated as reserve among them;
     idle_bytes: of free slabs.
-    room_callback: called (from release or trim) when room appears after a refusal.
+    room_callback: called (from release) when room appears after a refusal; whoever was refused asks again.
     """
 
     def __init__(
@@ -141,15 +147,17 @@ class Arena:
         if region.resident_bytes():
             self._mapping.madvise(mmap.MADV_REMOVE, 0, region.size_bytes)
 
-    def allocate(self, size_bytes: int, reserve: bool = False) -> Slab | None:
+    def allocate(self, size_bytes: int, reserve: bool = False, continuing: bool = False) -> Slab | None:
         """A slab of at least `size_bytes` with one reference; its content is arbitrary.
 
+        continuing: for a frame whose beginning is in another slab. The budget does not hold it back: a
+        refusal would keep that other slab in use, and such frames could fill the arena and wait for room.
         None: no room now; stop reading from that socket. ValueError: no slab is ever that large.
         """
         class_index = (size_bytes - 1 >> _SHIFT_MIN).bit_length()
         if class_index >= self._class_count:
             raise ValueError(f"no slab holds {size_bytes} bytes")
-        if not self._has_room(1, reserve):
+        if not (continuing or self._has_room(1, reserve)):
             self._note_refusal(reserve)
             return None
         free = self._free[class_index]
@@ -189,26 +197,39 @@ class Arena:
         self._free[class_index].append(slab)
         if self.idle_bytes > self._idle_kept_bytes + TRIM_STEP_BYTES:
             self.trim()
-        if self._over_budget_slabs[slab.reserved] is slab:
+        was_over_budget = self._over_budget_slabs[slab.reserved] is slab
+        if was_over_budget:
             self._over_budget_slabs[slab.reserved] = None
         if self._refused:
-            self._note_room()
+            self._note_room(was_over_budget)
 
-    def grow(self, slab: Slab, byte_count: int) -> bool:
+    def grow(self, slab: Slab, byte_count: int) -> None:
         """Used by Slab.note_touched only."""
         if slab.reference_count <= 0 or byte_count > slab.size_bytes:
             raise SlabError(f"{byte_count} bytes touched of slab at {slab.offset}")
         more = byte_count - slab.resident_bytes
-        if not self._has_room(more, slab.reserved) and self._over_budget_slabs[slab.reserved] is not slab:
-            if self._over_budget_slabs[slab.reserved] is not None:
-                self._note_refusal(slab.reserved)
-                return False
-            self._over_budget_slabs[slab.reserved] = slab
         slab.resident_bytes = byte_count
         self.used_bytes += more
         if slab.reserved:
             self.reserve_used_bytes += more
-        return True
+
+    def may_grow(self, slab: Slab) -> bool:
+        """Used by Slab only."""
+        reserved = slab.reserved
+        if self._over_budget_slabs[reserved] is slab or self._has_room(0, reserved):
+            return True
+        if self._over_budget_slabs[reserved] is None:
+            self._over_budget_slabs[reserved] = slab
+            return True
+        self._note_refusal(reserved)
+        return False
+
+    def has_room(self, byte_count: int) -> bool:
+        """Whether so many bytes more may be touched for something new in an ordinary slab in use."""
+        if self._has_room(byte_count, False):
+            return True
+        self._note_refusal(False)
+        return False
 
     def _has_room(self, more_bytes: int, reserve: bool) -> bool:
         """Whether so many bytes more may be touched. What the reserve holds does not count against it twice."""
@@ -222,11 +243,13 @@ class Arena:
         self._refused = True
         self._reserve_refused = self._reserve_refused or reserve
 
-    def _note_room(self) -> None:
-        if self._has_room(1, False) or self._reserve_refused and self._has_room(1, True):
+    def _note_room(self, may_exceed: bool) -> None:
+        """may_exceed: the slab that was allowed beyond the budget is free, so another one may be."""
+        has_room = self._has_room(1, False) or self._reserve_refused and self._has_room(1, True)
+        if has_room:
             self._refused = self._reserve_refused = False
-            if self.room_callback is not None:
-                self.room_callback()
+        if (has_room or may_exceed) and self.room_callback is not None:
+            self.room_callback()
 
     def trim(self) -> bool:
         """Give back up to TRIM_STEP_BYTES of idle pages beyond the kept share. True: there is more to do;

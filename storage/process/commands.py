@@ -19,8 +19,8 @@ from storage.ipc.arena import ArenaView
 from storage.ipc.entries import SubmissionKind
 from storage.ipc.ring import CompletionProducer, SubmissionEntry
 from storage.log.directory import LogDirectory
-from storage.log.log_config import LogConfig
 from storage.log.failures import InconsistentTopicIdError
+from storage.log.log_config import LogConfig
 from storage.log.partition_log import PartitionLog
 from storage.process.group_commit import GroupCommit
 from storage.process.slots import SlotMap, SlotsExhaustedError

@@ -99,7 +99,10 @@ class StorageProcess:
         except DirectoryFailed as failure:
             log.error("%s", failure)
             self._control.send({"kind": "offline", "why": str(failure)})
-        except (StorageError, OSError) as failure:
+        except OSError as failure:
+            log.error("%s", failure)
+            self._control.send({"kind": "offline", "why": str(failure)})
+        except StorageError as failure:
             log.error("%s", failure)
             self._control.send({"kind": "failed", "why": str(failure)})
         except ControlClosedError:
@@ -188,6 +191,7 @@ class StorageProcess:
 
     def _attach(self, doorbells: Doorbells, generation: int) -> None:
         """Rings of a new generation."""
+        self._doorbells = doorbells
         self._submissions, self._completions = self._context.open_rings_of(doorbells, generation)
 
     # Loop
@@ -267,6 +271,7 @@ class StorageProcess:
             case "front_end_died":
                 self._front_end_died(message["generation"])
             case "front_end_started":
+                self._doorbells.close()
                 self._attach(Doorbells.from_fds(fds), message["generation"])
                 self._register_ring()
             case unknown:

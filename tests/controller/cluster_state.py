@@ -1,7 +1,15 @@
 """States made by replaying records, for tests of pure decisions."""
 from __future__ import annotations
 
-from controller.cluster import RECOVERED, Broker, Endpoint, LeaderAndIsr, PartitionReplica, ReplicaAssignment, TopicPartition
+from controller.cluster import (
+    RECOVERED,
+    Broker,
+    Endpoint,
+    LeaderAndIsr,
+    PartitionReplica,
+    ReplicaAssignment,
+    TopicPartition,
+)
 from controller.records import (
     BrokerRegistered,
     ControllerElected,
@@ -40,7 +48,8 @@ def cluster(*alive: int, replicas: tuple[int, ...] = (1, 2), leader: LeaderAndIs
     return cluster_state
 
 
-def led_by(leader: int, *isr: int, epoch: int = 5, partition_epoch: int = 8, controller_epoch: int = 2) -> LeaderAndIsr:
+def led_by(leader: int, *isr: int, epoch: int = 5, partition_epoch: int = 8,
+           controller_epoch: int = 2) -> LeaderAndIsr:
     return LeaderAndIsr(leader, epoch, isr, RECOVERED, partition_epoch, controller_epoch)
 
 

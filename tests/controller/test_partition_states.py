@@ -121,7 +121,8 @@ def test_replica_in_a_failed_directory_is_not_alive() -> None:
 
 def test_state_of_a_newer_controller_is_left_alone() -> None:
     newer = replace(led_by(1, 1, 2), controller_epoch=4)
-    decision = decide_elections(cluster(2, leader=newer, state=PartitionState.OFFLINE), [KEY], Strategy.OFFLINE, NEVER)
+    state = cluster(2, leader=newer, state=PartitionState.OFFLINE)
+    decision = decide_elections(state, [KEY], Strategy.OFFLINE, NEVER)
     assert decision.writes == []
     assert "newer controller" in decision.problems[0]
 

@@ -19,7 +19,13 @@ from controller.cluster import (
     ReplicaAssignment,
     TopicPartition,
 )
-from controller.znodes import ConfigChange, ControllerRegistration, ProducerIdBlock, TopicAssignment, ZnodeFormatError
+from controller.znodes import (
+    ConfigChange,
+    ControllerRegistration,
+    ProducerIdBlock,
+    TopicAssignment,
+    ZnodeFormatError,
+)
 
 PLAIN = Endpoint("PLAINTEXT", "PLAINTEXT", "127.0.0.1", 29092)
 KEY = TopicPartition("t", 0)

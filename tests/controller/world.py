@@ -2,15 +2,16 @@
 
 The transcript has a line for each write that succeeded and for each partition in each request to a broker:
 
-    create /brokers/topics/t/partitions/0/state {"version":1,...}
+    create /brokers/topics/t/partitions/0/state leader 1 epoch 0 isr 1 by 1
     to 1: LeaderAndIsr t-0 leader 1 epoch 0/0 isr 1 new
     to 1: UpdateMetadata brokers 1, t-0 leader 1 epoch 0/0
     to 1: StopReplica t-0 epoch -2 delete
 
-(epoch A/B: leader epoch and partition epoch.)
+(epoch A/B: leader epoch and partition epoch; by: the controller epoch.)
 """
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -172,8 +173,7 @@ class World:
             match operation:
                 case Create(path, data) | SetData(path, data):
                     verb = "create" if isinstance(operation, Create) else "set"
-                    shown = "" if data is None else " " + data.decode()
-                    self.lines.append(f"{verb} {path}{shown}")
+                    self.lines.append(f"{verb} {path}{_shown(path, data)}")
                 case Delete(path):
                     self.lines.append(f"delete {path}")
                 case Check(path) if path != znodes.CONTROLLER_EPOCH:
@@ -202,6 +202,16 @@ class World:
         assert node is not None
         state = znodes.decode_partition_state(key, node.data, node.version)
         return state.leader, state.leader_epoch, state.isr
+
+
+def _shown(path: str, data: bytes | None) -> str:
+    if data is None:
+        return ""
+    if not path.endswith("/state"):
+        return " " + data.decode()
+    state = json.loads(data)
+    return (f" leader {state['leader']} epoch {state['leader_epoch']} isr {_ids(state['isr'])} "
+            f"by {state['controller_epoch']}")
 
 
 def request_lines(request: BrokerRequest) -> list[str]:
@@ -249,3 +259,8 @@ def creatable(name: str, partitions: int = -1, replicas: int = -1,
                      for number, ids in (assignments or {}).items()],
         configs=[request.CreatableTopicConfig(name=key, value=value)
                  for key, value in (configs or {}).items()])
+
+
+def expect(world: World, transcript: str) -> None:
+    """The transcript since the last look, line by line, is this one."""
+    assert world.transcript() == [line.strip() for line in transcript.strip().splitlines()]

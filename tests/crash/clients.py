@@ -30,6 +30,8 @@ QUICK_RETRIES: Mapping[str, object] = {
     "log_level": 0,
 }
 BURST_RECORDS_MAX = 40
+BATCH_BYTES_MAX = 40_000
+"""Fits the smallest segments that rounds use, and holds the largest records."""
 TOPIC_ALREADY_EXISTS = 36
 LIFE_SIGN_SECONDS = 15
 """How long a client may be without any success before that is itself a violation."""
@@ -40,7 +42,7 @@ def producer_settings(bootstrap: str, *, idempotent: bool) -> dict[str, object]:
     if idempotent:
         kind = {"enable.idempotence": True, "enable.gapless.guarantee": True, "acks": "all"}
     return {"bootstrap.servers": bootstrap, "message.timeout.ms": 0, "request.timeout.ms": 5000,
-            "queue.buffering.max.messages": 100_000, **QUICK_RETRIES, **kind}
+            "queue.buffering.max.messages": 100_000, "batch.size": BATCH_BYTES_MAX, **QUICK_RETRIES, **kind}
 
 
 def consumer_settings(bootstrap: str) -> dict[str, object]:
@@ -104,13 +106,17 @@ class Writer(Client):
                 continue
             count = self._random.randint(1, BURST_RECORDS_MAX)
             self._burst(producer, self._random.choice(self._places), count)
-            producer.poll(count * self._pause_seconds)
+            self._serve_until(producer, time.monotonic() + count * self._pause_seconds)
         self.unfinished = producer.flush(self._flush_seconds)
         if self.unfinished:
             self.ledger.violate(f"{self.name}: {self.unfinished} records without an answer after "
                                 f"{self._flush_seconds:g} s")
             producer.purge()
             producer.flush(5)
+
+    def _serve_until(self, producer: Producer, deadline: float) -> None:
+        while not self._stopping.is_set() and (left := deadline - time.monotonic()) > 0:
+            producer.poll(min(left, 0.1))
 
     def _burst(self, producer: Producer, place: Place, count: int) -> None:
         for _ in range(count):
@@ -146,7 +152,7 @@ class Reader(Client):
     def __init__(self, name: str, ledger: Ledger, bootstrap: str, places: Sequence[Place], seed: int,
                  jump_seconds: float | None = None) -> None:
         super().__init__(name, ledger)
-        self._bootstrap = bootstrap
+        self._servers = bootstrap
         self._places = list(places)
         self._random = random.Random(seed)
         self._jump_seconds = jump_seconds
@@ -158,7 +164,7 @@ class Reader(Client):
         self._added = [*self._added, *places]
 
     def work(self) -> None:
-        consumer = Consumer(consumer_settings(self._bootstrap))
+        consumer = Consumer(consumer_settings(self._servers))
         try:
             self._assign(consumer, dict.fromkeys(self._places, 0))
             next_jump = time.monotonic() + (self._jump_seconds or 1e9)

@@ -61,7 +61,8 @@ def _check_segments(path: Path) -> list[str]:
         base_offset = int(log.stem)
         scan = scan_segment(str(log), 0, base_offset, INDEX_INTERVAL_BYTES)
         if scan.invalid_size_bytes:
-            problems.append(f"{log}: {scan.invalid_size_bytes} bad bytes at {scan.valid_end_position}: {scan.stop_what}")
+            problems.append(f"{log}: {scan.invalid_size_bytes} bad bytes at {scan.valid_end_position}: "
+                            f"{scan.stop_what}")
             continue
         if next_offset is not None and base_offset != next_offset:
             problems.append(f"{log}: the segment before it ends at offset {next_offset}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,7 @@ class Round:
             self._run()
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the evidence
             self.ledger.violate(f"{type(error).__name__}: {error}")
+            self.ledger.note(traceback.format_exc())
         try:
             if self.ledger.violations:
                 raise RoundFailedError(self._evidence())

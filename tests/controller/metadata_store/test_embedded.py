@@ -55,7 +55,8 @@ async def open_database(path: str) -> EmbeddedDatabase:
 async def test_tree_survives_a_restart(path: str) -> None:
     database = await open_database(path)
     store = await database.open_session()
-    await store.submit([Create("/a", b"0"), Create("/a/b"), SetData("/a", b"1"), Create("/a/n_", None, False, True)])
+    await store.submit([Create("/a", b"0"), Create("/a/b"), SetData("/a", b"1"),
+                        Create("/a/n_", None, False, True)])
     before = await store.get_data("/a")
     await database.close()
 

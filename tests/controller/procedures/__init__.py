@@ -1,0 +1,1 @@
+"""Tests of controller.procedures: transcripts over a tree in memory."""
