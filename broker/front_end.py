@@ -110,6 +110,7 @@ class FrontEnd:
             self._server.serve_controller(self._context.from_controller)
             nursery.start_soon(self._purgatory.run)
             nursery.start_soon(self._server.sweep_idle)
+            nursery.start_soon(self._server.sweep_stalled)
             nursery.start_soon(self._slow_timer)
             self._context.control.send({"kind": "ready"})
             for listener, sock in self._context.listeners:
@@ -277,7 +278,7 @@ class FrontEnd:
 
     async def _accept(self, listener_name: str, sock: socket.socket) -> None:
         await self._accepting.wait()
-        await accept_loop(sock, lambda accepted: self._server.accepted(accepted, listener_name))
+        await accept_loop(sock, listener_name, self._server)
 
     async def _slow_timer(self) -> None:
         while True:
@@ -295,9 +296,10 @@ def _limits(config: Any) -> ConnectionLimits:
     overrides = {}
     for entry in config["max.connections.per.ip.overrides"].split(","):
         if entry.strip():
-            address, _, count = entry.strip().rpartition(":")
-            overrides[address] = int(count)
+            host, _, count = entry.strip().rpartition(":")
+            overrides[_address(host)] = int(count)
     explicit = config.explicit
+    protected = config.inter_broker_listener_name if len(config.listeners) > 1 else None
     return ConnectionLimits(
         request_bytes_max=config["socket.request.max.bytes"],
         idle_ms=config["connections.max.idle.ms"],
@@ -308,7 +310,17 @@ def _limits(config: Any) -> ConnectionLimits:
         receive_buffer_bytes=(
             config["socket.receive.buffer.bytes"] if "socket.receive.buffer.bytes" in explicit else -1
         ),
+        protected_listener=protected,
     )
+
+
+def _address(host: str) -> str:
+    """A host of max.connections.per.ip.overrides, as `Connection.peer_host` spells addresses."""
+    try:
+        return str(socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)[0][4][0])
+    except socket.gaierror as error:
+        log.warning("max.connections.per.ip.overrides: %s has no effect: %s", host, error.strerror)
+        return host
 
 
 def front_end_main(context: FrontEndContext) -> int:

@@ -44,8 +44,13 @@ class DirectoryWarmth:
 
     async def warm(self, part: FileRange) -> None:
         """Read the range into the page cache on a worker of its directory, then let the loop send it."""
-        fd, position, size = part.descriptor.fd, part.position, part.size_bytes
-        await self.run_in_worker(part.directory_index, lambda: _read_through(fd, position, size))
+        descriptor, position, size = part.descriptor.pin(), part.position, part.size_bytes
+        try:
+            await self.run_in_worker(
+                part.directory_index, lambda: _read_through(descriptor.fd, position, size)
+            )
+        finally:
+            descriptor.release()
         part.cold = False
 
     async def run_in_worker(self, directory_index: int, work: Callable[[], None]) -> None:

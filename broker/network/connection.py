@@ -313,22 +313,19 @@ class Connection:
                 while self.parked is not None or self.outbox or self.send_queue:
                     await self._wait()
             self._start = frame_end
-            await self._start_request(Request(self, slab, view, start + _SIZE_BYTES, frame_end))
+            answer = self.dispatch(Request(self, slab, view, start + _SIZE_BYTES, frame_end))
+            if answer is not None and not isinstance(answer, _ANSWERS):
+                answer = await answer
+            if answer is not None:
+                self.answer(answer)
+            elif self.outbox and self.outbox[0].done:
+                self.flush()
             turn_left -= 1
             if not turn_left:
                 turn_left = TURN_REQUESTS_MAX
                 await trio.lowlevel.checkpoint()
             if self.closed:
                 return
-
-    async def _start_request(self, request: Request) -> None:
-        answer = self.dispatch(request)
-        if answer is not None and not isinstance(answer, _ANSWERS):
-            answer = await answer
-        if answer is not None:
-            self.answer(answer)
-        elif self.outbox and self.outbox[0].done:
-            self.flush()
 
     def _pipeline_full(self) -> bool:
         return len(self.outbox) >= PIPELINED_REQUESTS_MAX or self.outbox_bytes >= PIPELINED_BYTES_MAX

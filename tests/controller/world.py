@@ -155,7 +155,7 @@ class World:
     def _apply_codes(self, api_key: ApiKey, broker_id: int, response: Any) -> None:
         if api_key is ApiKey.LEADER_AND_ISR:
             for topic in response.topics:
-                name = self.runtime.state.topic_names[bytes(topic.topic_id)]
+                name = self.runtime.state.topic_names.get(bytes(topic.topic_id), "")
                 for answer in topic.partition_errors:
                     key = TopicPartition(name, answer.partition_index)
                     answer.error_code = self.codes.get((api_key, broker_id, key), 0)
@@ -209,7 +209,10 @@ def _shown(path: str, data: bytes | None) -> str:
         return ""
     if not path.endswith("/state"):
         return " " + data.decode()
-    state = json.loads(data)
+    try:
+        state = json.loads(data)
+    except ValueError:
+        return " " + data.decode()
     return (f" leader {state['leader']} epoch {state['leader_epoch']} isr {_ids(state['isr'])} "
             f"by {state['controller_epoch']}")
 

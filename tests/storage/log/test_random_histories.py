@@ -71,7 +71,7 @@ class Historian:
         getattr(self, "do_" + kind.replace(" ", "_"))(first, second)
 
     def do_plain(self, size: int, skew: int) -> None:
-        append(self.log, sized_batch(size, timestamp=self.time + skew * 10))
+        append(self.log, batch(value=b"x" * size, timestamp=self.time + skew * 10))
 
     def do_idempotent(self, number: int, count: int) -> None:
         append(self.log, batch(count, producer=self.producer(number), timestamp=self.time))
