@@ -106,6 +106,8 @@ class FrontEnd:
             for link in self._context.storages:
                 if link.online:
                     self._attach(link.index, link.doorbells, link.generation)
+                elif link.offline:
+                    self._log_dirs.links[link.index].failed_reason = "the directory is offline"
             await self._adopt_all()
             self._server.serve_controller(self._context.from_controller)
             nursery.start_soon(self._purgatory.run)

@@ -16,4 +16,4 @@ from broker.protocol.frames import RequestHeader
 
 
 def handle(services: Services, header: RequestHeader, request: Request) -> Awaitable[bytes]:
-    return forward(services, request)
+    return forward(services, header, request)

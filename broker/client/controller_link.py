@@ -14,6 +14,7 @@ import logging
 import socket
 import struct
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import trio
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 ANSWER_WAIT_S_MAX = 120.0
 FRAME_BYTES_MAX = 64 << 20
 AUTO_CREATE_VERSION = 7
-AUTO_CREATE_TIMEOUT_MS = 30_000
+AUTO_CREATE_TIMEOUT_MS = 0
 BROKER_DEFAULT = -1
 _SIZE = struct.Struct(">i")
 _CORRELATION = struct.Struct(">i")
@@ -129,32 +130,47 @@ class ControllerLink:
         answer = await self._exchange(frame)
         return decode_response(api_key, version, memoryview(answer), 0, len(answer))[1]
 
-    def auto_create(self, name: str) -> ErrorCode:
-        """Start creating a topic with the broker's defaults; what Metadata says meanwhile (behaviour 19)."""
-        if not is_valid_topic_name(name):
-            return ErrorCode.INVALID_TOPIC_EXCEPTION
-        if name in self._creating:
-            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        self._creating.add(name)
-        self._nursery.start_soon(self._create, name)
-        return ErrorCode.LEADER_NOT_AVAILABLE
+    async def auto_create(self, names: Iterable[str]) -> dict[str, ErrorCode]:
+        """Create topics with the broker's defaults; what Metadata says about each meanwhile (behaviour 19).
 
-    async def _create(self, name: str) -> None:
+        The controller answers once they are stored, before they have leaders.
+        """
+        errors: dict[str, ErrorCode] = {}
+        for name in names:
+            if not is_valid_topic_name(name):
+                errors[name] = ErrorCode.INVALID_TOPIC_EXCEPTION
+            elif name in self._creating:
+                errors[name] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        wanted = [name for name in names if name not in errors]
+        if wanted:
+            self._creating.update(wanted)
+            try:
+                errors.update(await self._create(wanted))
+            finally:
+                self._creating.difference_update(wanted)
+        return errors
+
+    async def _create(self, names: list[str]) -> dict[str, ErrorCode]:
         create = request_class(ApiKey.CREATE_TOPICS)
-        topic = create.CreatableTopic(
-            name=name, num_partitions=BROKER_DEFAULT, replication_factor=BROKER_DEFAULT
-        )
-        message = create(topics=[topic], timeout_ms=AUTO_CREATE_TIMEOUT_MS)
+        topics = [
+            create.CreatableTopic(name=name, num_partitions=BROKER_DEFAULT, replication_factor=BROKER_DEFAULT)
+            for name in names
+        ]
+        message = create(topics=topics, timeout_ms=AUTO_CREATE_TIMEOUT_MS)
         try:
             answer = await self.request(ApiKey.CREATE_TOPICS, AUTO_CREATE_VERSION, message)
         except ControllerUnavailableError as error:
-            log.warning("Creating topic %s: %s", name, error)
-        else:
-            for result in answer.topics:
-                if result.error_code not in (0, ErrorCode.TOPIC_ALREADY_EXISTS):
-                    log.warning("Creating topic %s: %s", name, result.error_message or result.error_code)
-        finally:
-            self._creating.discard(name)
+            log.warning("Creating topics %s: %s", ", ".join(names), error)
+            return dict.fromkeys(names, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        return {result.name: _while_creating(result) for result in answer.topics}
+
+
+def _while_creating(result: Any) -> ErrorCode:
+    """The time-out of 0 has passed, or somebody else was quicker: the topic is there, its leaders follow."""
+    if result.error_code in (ErrorCode.NONE, ErrorCode.REQUEST_TIMED_OUT, ErrorCode.TOPIC_ALREADY_EXISTS):
+        return ErrorCode.LEADER_NOT_AVAILABLE
+    log.warning("Creating topic %s: %s", result.name, result.error_message or result.error_code)
+    return ErrorCode(result.error_code)
 
 
 def _stream(sock: socket.socket) -> trio.SocketStream:

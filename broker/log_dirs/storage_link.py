@@ -28,12 +28,15 @@ class StorageLink:
     """One directory's rings and the requests in flight on them.
 
     `backlog` holds entries that found the ring full; it is bounded by what connections may have in flight.
+    usable: attached to a living storage process. is_listed: what that one holds has been entered.
+    failed_reason: the directory is offline.
     """
 
     def __init__(self, index: int, directory: str) -> None:
         self.index = index
         self.directory = directory
         self.usable = False
+        self.is_listed = False
         self.failed_reason: str | None = None
         self._submissions: SubmissionProducer | None = None
         self._completions: CompletionConsumer | None = None
@@ -49,6 +52,7 @@ class StorageLink:
         self._submissions = submissions
         self._completions = completions
         self.usable = True
+        self.is_listed = False
         self.failed_reason = None
 
     def storage_died(self, on_appends: Callable[[list[CompletionEntry]], None],
@@ -67,6 +71,11 @@ class StorageLink:
         self._unflushed = False
         for waiter, index in stranded:
             waiter.storage_completed(index, errors.KAFKA_STORAGE_ERROR, None)
+
+    @property
+    def is_coming(self) -> bool:
+        """Not failed, and what its directory holds is not (or no longer) known: wait."""
+        return self.failed_reason is None and not (self.usable and self.is_listed)
 
     @property
     def in_flight_count(self) -> int:

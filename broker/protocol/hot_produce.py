@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from struct import Struct
 from struct import error as StructError
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from broker.protocol.api_keys import API_SPECS, ApiKey
 from broker.protocol.compile_encode import Encoder, Put, encoder
@@ -40,6 +40,9 @@ from broker.protocol.primitives import (
 VERSION_MAX = API_SPECS[ApiKey.PRODUCE].max_version
 FLEXIBLE_FROM = 9
 LEADER_HINT_FROM = 10  # KIP-951: current leader and node endpoints
+# Topics and partitions of all topics together: as many partitions as a log directory has room for. Without a bound, 100 MiB of
+# partitions without records would occupy the loop for half a minute.
+PARTITION_COUNT_MAX = 1 << 16
 
 PartitionExtent = tuple[int, int, int]  # partition, start and end of its record set; start -1: null
 # partition, error code, base offset, log append time ms, log start offset, record errors
@@ -105,6 +108,7 @@ def _parse_classic(view: memoryview, position: int, end: int, version: int) -> t
     position += 10
     if not 0 <= topic_count <= end - position:
         refuse_count("topics", topic_count)
+    count_left = PARTITION_COUNT_MAX - topic_count
     topics = []
     for _ in range(topic_count):
         size, = _unpack_int16(view, position)
@@ -117,6 +121,9 @@ def _parse_classic(view: memoryview, position: int, end: int, version: int) -> t
         position += 4
         if not 0 <= partition_count <= end - position:
             refuse_count("partitions", partition_count)
+        count_left -= partition_count
+        if count_left < 0:
+            _refuse_crowd()
         partitions = []
         for _ in range(partition_count):
             partition, size = _unpack_partition(view, position)
@@ -151,6 +158,7 @@ def _parse_flexible(view: memoryview, position: int, end: int) -> tuple[ProduceR
         topic_count, position = decode_uvarint(view, position - 1)
     if not 0 < topic_count <= end - position + 1:
         refuse_count("topics", topic_count - 1)
+    count_left = PARTITION_COUNT_MAX - topic_count
     topics = []
     for _ in range(topic_count - 1):
         size = view[position]
@@ -168,6 +176,9 @@ def _parse_flexible(view: memoryview, position: int, end: int) -> tuple[ProduceR
             partition_count, position = decode_uvarint(view, position - 1)
         if not 0 < partition_count <= end - position + 1:
             refuse_count("partitions", partition_count - 1)
+        count_left -= partition_count
+        if count_left < 0:
+            _refuse_crowd()
         partitions = []
         for _ in range(partition_count - 1):
             partition, size = _unpack_compact_partition(view, position)
@@ -185,6 +196,10 @@ def _parse_flexible(view: memoryview, position: int, end: int) -> tuple[ProduceR
         position = skip_tagged_fields(view, position, end) if view[position] else position + 1
     position = skip_tagged_fields(view, position, end) if view[position] else position + 1
     return _new_tuple(ProduceRequest, (transactional_id, acks, timeout_ms, topics)), position
+
+
+def _refuse_crowd() -> NoReturn:
+    raise MalformedError(f"topics and partitions of a Produce request are together over {PARTITION_COUNT_MAX}")
 
 
 _FLEXIBLE_HEAD = Struct(">iiB").pack  # size, correlation id, no tagged fields in the header

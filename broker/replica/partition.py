@@ -111,6 +111,17 @@ class Partition:
         self.marks.reset(log_end)
         self.high_watermark = max(log_start, min(high_watermark, log_end.offset))
 
+    def succeed(self, earlier: Partition) -> None:
+        """Another incarnation of the log's entry: what the controller said last still holds."""
+        self.role = earlier.role
+        self.replicas = earlier.replicas
+        self.isr = earlier.isr
+        self.partition_epoch = earlier.partition_epoch
+        self.leader_id = earlier.leader_id
+        self.leader_epoch = earlier.leader_epoch
+        self.leader_epoch_starts = earlier.leader_epoch_starts
+        self.follower_ends = earlier.follower_ends
+
     def log_advanced(self, log_end: LogPosition, log_start: int, first_unstable: int, version: int) -> None:
         """The newest append completion of a pump pass."""
         self.log_start_offset = log_start
@@ -152,8 +163,10 @@ class Partition:
         self._notify()
 
     def stop(self) -> None:
-        """The replica is taken away (StopReplica)."""
+        """The replica is taken away (StopReplica); whoever is made leader next may have any epoch."""
         self.role = Role.NONE
+        self.leader_id = NO_LEADER
+        self.leader_epoch = -1
         self._notify()
 
     def maybe_advance_high_watermark(self) -> bool:

@@ -1,9 +1,12 @@
 """What the controller's requests do to hosted partitions: open, lead, follow, stop, delete, reconfigure.
 
 What: each change is one or more ring entries, in one order with the appends of that partition; the state
-machine in `partition` moves when storage has answered.
+machine in `partition` moves when storage has answered. After the death of a storage process its partitions
+take up the role they had.
 Why waiting: a controller takes KAFKA_STORAGE_ERROR as "this replica is offline" until further notice, so its
-requests wait up to CONTROLLER_WAIT_S for a storage process that is only being restarted (REVIEW item 19).
+requests wait up to CONTROLLER_WAIT_S for a storage process that is only being restarted (REVIEW item 19). And
+a partition that is not known may lie in a directory that has not told yet what it holds: created in another
+one it would exist twice, which stops a Kafka.
 Runs in: front end. Owner: the front end's one instance.
 """
 
@@ -11,10 +14,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-import msgpack
 import trio
 
 from broker.log_dirs.log_dirs import LogDirs
@@ -24,45 +26,23 @@ from broker.protocol.errors import ErrorCode
 from broker.replica.marks import LogPosition
 from broker.replica.partition import Partition, Role
 from broker.replica.registry import PartitionRegistry
-from storage.ipc.arena import Slab
+from broker.replica.storage_calls import StorageCalls, StorageGoneError, StorageRefusedError
+from broker.replica.turns import Turns
 from storage.ipc.entries import SubmissionKind
-from storage.ipc.ring import CompletionEntry
 
 log = logging.getLogger(__name__)
 
 CONTROLLER_WAIT_S = 10.0
-MESSAGE_SLAB_BYTES = 1 << 16
-"""Room for a request and, in the same slab, its result (a leader-epoch history of 4,000 entries fits)."""
-
+RETRY_PAUSE_S = 0.01
 NO_SLOT = 0xFFFFFFFF
+ZERO_UUID = bytes(16)
 
-
-class StorageRefusedError(Exception):
-    """Storage answered with an error code, or went away."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"storage answered {code}")
-        self.code = code
-
-
-class _Call:
-    """One entry with a message in a slab, awaited by a task."""
-
-    __slots__ = ("arrived", "completion", "error")
-
-    def __init__(self) -> None:
-        self.arrived = trio.Event()
-        self.error = 0
-        self.completion: CompletionEntry | None = None
-
-    def storage_completed(self, index: int, error: int, completion: CompletionEntry | None) -> None:
-        self.error = error
-        self.completion = completion
-        self.arrived.set()
+Listed = list[Any]
+"""A log as its storage process lists it: topic, partition, topic id, slot, slot generation, watermark."""
 
 
 class RoleChanges:
-    """All methods that await run one at a time per request: the controller has one request in flight."""
+    """Changes of one partition take turns; those of different partitions run side by side."""
 
     def __init__(
         self, broker_id: int, registry: PartitionRegistry, log_dirs: LogDirs, metadata: MetadataCache,
@@ -73,88 +53,131 @@ class RoleChanges:
         self._log_dirs = log_dirs
         self._metadata = metadata
         self._resolve_topic = resolve_topic
+        self._storage = StorageCalls(log_dirs.arena)
+        self._turns = Turns()
         self.controller_epoch = -1
 
-    # Ring entries that carry a message
+    # A storage process has started
 
-    async def call(
-        self, link: StorageLink, kind: SubmissionKind, slot: int, slot_generation: int, leader_epoch: int,
-        message: dict[str, Any] | None = None, arg0: int = 0,
-    ) -> tuple[CompletionEntry, Any]:  # fmt: skip
-        """(completion, result message or None). Raises StorageRefusedError."""
-        slab = await self._slab()
-        try:
-            packed = msgpack.packb(message) if message is not None else b""
-            if len(packed) > slab.view.nbytes:
-                raise StorageRefusedError(ErrorCode.INVALID_CONFIG)
-            slab.view[: len(packed)] = packed
-            slab.note_touched(MESSAGE_SLAB_BYTES)
-            waiting = _Call()
-            link.submit(
-                waiting, 0, int(kind), slot, slot_generation, leader_epoch, slab.offset, len(packed), arg0,
-                extra=MESSAGE_SLAB_BYTES,
-            )  # fmt: skip
-            with trio.CancelScope(shield=True):
-                await waiting.arrived.wait()
-            completion = waiting.completion
-            if waiting.error or completion is None:
-                raise StorageRefusedError(waiting.error)
-            result = None
-            if completion[17]:
-                start = completion[16] - slab.offset
-                result = msgpack.unpackb(slab.view[start : start + completion[17]])
-            return completion, result
-        finally:
-            slab.release()
+    async def enter(self, link: StorageLink, listed: Iterable[Listed]) -> None:
+        """Take up the logs of a storage process that has (re)started; StorageGoneError if it died again.
 
-    async def _slab(self) -> Slab:
-        """The reserve share of the arena is for messages like these; it frees up as they complete."""
+        Logs nobody knows are entered and wait for the controller; those that had a role get it back.
+        """
+        returning: list[tuple[str, int]] = []
+        for topic, number, topic_id, slot, generation, checkpointed in listed:
+            known = self._registry.get(topic, number)
+            if known is not None and known.role is not Role.NONE:
+                returning.append((topic, number))
+                continue
+            partition = self._adopt(link, topic, number, topic_id, slot, generation, checkpointed)
+            if self._metadata.topic_overrides.get(topic):
+                await self._call(partition, SubmissionKind.CONFIGURE, message={"config": partition.config})
+        link.is_listed = True
+        for topic, number in returning:
+            await self._reopen(topic, number)
+
+    async def _reopen(self, topic: str, number: int) -> None:
+        async with self._turns.of(topic, number):
+            old = self._registry.get(topic, number)
+            if old is None or old.role is not Role.OFFLINE:
+                return
+            try:
+                await self._take_role(await self._open(topic, number, old.topic_id), _Remembered(old))
+            except StorageGoneError:
+                raise
+            except StorageRefusedError as refusal:
+                log.error("%s-%d after a restart: %s", topic, number, refusal)
+            else:
+                _hand_over_watchers(old)
+
+    # Waiting for storage
+
+    def _is_undecided(self, topic: str, number: int) -> bool:
+        """The partition's storage process, or any that may have the partition, is being restarted."""
+        partition = self._registry.get(topic, number)
+        if partition is not None:
+            return self._log_dirs.links[partition.directory_index].is_coming
+        return any(link.is_coming for link in self._log_dirs.links)
+
+    async def wait_until_decided(self, topic: str, number: int) -> None:
+        """At most CONTROLLER_WAIT_S: storage has told what became of the partition."""
+        with trio.move_on_after(CONTROLLER_WAIT_S):
+            while self._is_undecided(topic, number):
+                await trio.sleep(RETRY_PAUSE_S)
+
+    async def _patiently(
+        self, topic: str, number: int, change: Callable[[], Awaitable[ErrorCode]]
+    ) -> ErrorCode:
+        """In the partition's turn; again when its storage process dies under it, for CONTROLLER_WAIT_S."""
+        deadline_s = trio.current_time() + CONTROLLER_WAIT_S
         while True:
-            slab = self._log_dirs.arena.allocate(MESSAGE_SLAB_BYTES, reserve=True)
-            if slab is not None:
-                return slab
-            await trio.sleep(0.01)
+            await self.wait_until_decided(topic, number)
+            async with self._turns.of(topic, number):
+                try:
+                    if self._is_undecided(topic, number):
+                        raise StorageGoneError
+                    return await change()
+                except StorageGoneError as refusal:
+                    if trio.current_time() >= deadline_s:
+                        log.error("%s-%d: %s", topic, number, refusal)
+                        return ErrorCode.KAFKA_STORAGE_ERROR
+                except StorageRefusedError as refusal:
+                    log.error("%s-%d: %s", topic, number, refusal)
+                    if refusal.code == ErrorCode.INCONSISTENT_TOPIC_ID:
+                        return ErrorCode.INCONSISTENT_TOPIC_ID
+                    return ErrorCode.KAFKA_STORAGE_ERROR
+            await trio.sleep(RETRY_PAUSE_S)
 
     # Opening
 
-    async def _open(self, topic: str, number: int, topic_id: bytes) -> Partition:
-        """The hosted partition, its log created in the least filled directory when there is none."""
-        partition = self._registry.get(topic, number)
-        if partition is not None and partition.role is not Role.OFFLINE:
-            return partition
-        if partition is not None:
-            link = await self._wait_usable(partition.directory_index)
+    async def _open(self, topic: str, number: int, topic_id: bytes, is_new: bool = False) -> Partition:
+        """Have storage open the partition's log, creating it in the least filled directory if it has none."""
+        known = self._registry.get(topic, number)
+        if known is not None:
+            link = self._log_dirs.links[known.directory_index]
         else:
-            link = self._log_dirs.place()
-        if link is None:
-            raise StorageRefusedError(ErrorCode.KAFKA_STORAGE_ERROR)
-        overrides = self._metadata.topic_overrides.get(topic, {})
-        config = self._resolve_topic(overrides)
+            link = self._place(is_new)
+        config = self._resolve_topic(self._metadata.topic_overrides.get(topic, {}))
         message = {"topic": topic, "partition": number, "topic_id": topic_id, "config": config}
         with self._log_dirs.creating(link):
-            completion, result = await self.call(link, SubmissionKind.OPEN, NO_SLOT, 0, -1, message)
-        return self.adopt(link, topic, number, topic_id, completion[3], completion[4], config, result)
+            completion, result = await self._storage.call(link, SubmissionKind.OPEN, NO_SLOT, 0, -1, message)
+        return self._adopt(
+            link, topic, number, topic_id, completion[3], completion[4], result["checkpoint_high_watermark"]
+        )
 
-    def adopt(
+    def _place(self, is_new: bool) -> StorageLink:
+        """As Kafka: a partition that is not new may lie in a directory that has failed."""
+        failed = [link for link in self._log_dirs.links if link.failed_reason is not None]
+        if failed and not is_new:
+            raise StorageRefusedError(
+                ErrorCode.KAFKA_STORAGE_ERROR, f"its log may lie in {failed[0].directory}, which is offline"
+            )
+        link = self._log_dirs.place()
+        if link is None:
+            raise StorageGoneError
+        return link
+
+    def _adopt(
         self, link: StorageLink, topic: str, number: int, topic_id: bytes, slot: int, slot_generation: int,
-        config: dict[str, Any], listed: dict[str, Any],
+        high_watermark: int,
     ) -> Partition:  # fmt: skip
-        """Enter a partition whose log storage has open; `listed` describes it as in `partitions` messages."""
+        """Enter a log that storage has open, with what an earlier entry of it knew."""
         known = self._registry.get(topic, number)
-        high_watermark = listed["checkpoint_high_watermark"]
         own = self._log_dirs.read_own_half(slot)
         if own is not None and own.slot_generation == slot_generation:
             high_watermark = max(high_watermark, own.high_watermark)
-        if known is not None:
-            high_watermark = max(high_watermark, known.high_watermark)
-            self._registry.remove(known)
-            self._log_dirs.segments.forget(known)
-        path = os.path.join(link.directory, f"{topic}-{number}")
-        partition = Partition(topic, number, topic_id, link.index, path, slot, slot_generation)
-        partition.apply_config(config)
         half = self._log_dirs.read_half(slot)
         if half is None:
-            raise StorageRefusedError(ErrorCode.KAFKA_STORAGE_ERROR)
+            raise StorageRefusedError(ErrorCode.KAFKA_STORAGE_ERROR, f"slot {slot} was never published")
+        path = os.path.join(link.directory, f"{topic}-{number}")
+        partition = Partition(topic, number, topic_id, link.index, path, slot, slot_generation)
+        if known is not None:
+            high_watermark = max(high_watermark, known.high_watermark)
+            partition.succeed(known)
+            self._registry.remove(known)
+            self._log_dirs.segments.forget(known)
+        partition.apply_config(self._resolve_topic(self._metadata.topic_overrides.get(topic, {})))
         end = LogPosition(half.log_end_offset, half.active_base_offset, half.active_position)
         partition.log_opened(
             half.log_start_offset, end, half.first_unstable_offset, half.segment_list_version, high_watermark
@@ -162,92 +185,75 @@ class RoleChanges:
         self._registry.add(partition)
         return partition
 
-    async def _wait_usable(self, directory_index: int) -> StorageLink | None:
-        """A storage process that is being restarted gets CONTROLLER_WAIT_S."""
-        link = self._log_dirs.links[directory_index]
-        with trio.move_on_after(CONTROLLER_WAIT_S):
-            while not link.usable and link.failed_reason is None:
-                await trio.sleep(0.02)
-        return link if link.usable else None
+    async def _call(
+        self, partition: Partition, kind: SubmissionKind, leader_epoch: int = -1,
+        message: dict[str, Any] | None = None,
+    ) -> Any:  # fmt: skip
+        link = self._log_dirs.links[partition.directory_index]
+        slot, generation = partition.slot, partition.slot_generation
+        return (await self._storage.call(link, kind, slot, generation, leader_epoch, message))[1]
 
     # LeaderAndIsr
 
     async def lead_or_follow(self, topic: str, topic_id: bytes, state: Any) -> ErrorCode:
         """One partition of a LeaderAndIsr request (inter-broker facts, 3.1)."""
-        partition = self._registry.get(topic, state.partition_index)
         if self._broker_id not in state.replicas:
             return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        return await self._patiently(
+            topic, state.partition_index, lambda: self._lead_or_follow(topic, topic_id, state)
+        )
+
+    async def _lead_or_follow(self, topic: str, topic_id: bytes, state: Any) -> ErrorCode:
+        partition = self._registry.get(topic, state.partition_index)
         if partition is not None and partition.role is not Role.OFFLINE:
-            if topic_id not in (partition.topic_id, bytes(16)) and partition.topic_id != bytes(16):
+            if topic_id not in (partition.topic_id, ZERO_UUID) and partition.topic_id != ZERO_UUID:
                 return ErrorCode.INCONSISTENT_TOPIC_ID
             if state.leader_epoch <= partition.leader_epoch:
                 return ErrorCode.STALE_CONTROLLER_EPOCH
-        try:
-            partition = await self._open(topic, state.partition_index, topic_id)
-            await self._take_role(partition, state)
-        except StorageRefusedError as refusal:
-            log.error("%s-%d: %s", topic, state.partition_index, refusal)
-            if refusal.code == ErrorCode.INCONSISTENT_TOPIC_ID:
-                return ErrorCode.INCONSISTENT_TOPIC_ID
-            return ErrorCode.KAFKA_STORAGE_ERROR
+        if partition is None or partition.role is Role.OFFLINE or partition.topic_id != topic_id != ZERO_UUID:
+            partition = await self._open(topic, state.partition_index, topic_id, state.is_new)
+        await self._take_role(partition, state)
         return ErrorCode.NONE
 
     async def _take_role(self, partition: Partition, state: Any) -> None:
+        leads = state.leader == self._broker_id
+        kind = SubmissionKind.BECOME_LEADER if leads else SubmissionKind.BECOME_FOLLOWER
+        result = await self._call(partition, kind, state.leader_epoch)
         partition.replicas = tuple(state.replicas)
         partition.isr = tuple(state.isr)
         partition.partition_epoch = state.partition_epoch
-        link = self._log_dirs.links[partition.directory_index]
-        if state.leader == self._broker_id:
-            _, result = await self.call(
-                link, SubmissionKind.BECOME_LEADER, partition.slot, partition.slot_generation,
-                state.leader_epoch,
-            )  # fmt: skip
+        if leads:
             starts = [(epoch, start) for epoch, start in result["leader_epochs"]]
             partition.lead(self._broker_id, state.leader_epoch, starts)
         else:
-            await self.call(
-                link, SubmissionKind.BECOME_FOLLOWER, partition.slot, partition.slot_generation,
-                state.leader_epoch,
-            )  # fmt: skip
             partition.follow(state.leader, state.leader_epoch)
         self._log_dirs.publish(partition)
-
-    async def reopen(self, directory_index: int) -> None:
-        """A storage process is back: its partitions take up the role they had."""
-        for partition in self._registry.of_directory(directory_index):
-            if partition.role is not Role.OFFLINE:
-                continue
-            try:
-                fresh = await self._open(partition.topic, partition.partition, partition.topic_id)
-                fresh.follower_ends = partition.follower_ends
-                await self._take_role(fresh, _Remembered(partition))
-            except StorageRefusedError as refusal:
-                log.error("%s-%d after a restart: %s", partition.topic, partition.partition, refusal)
-            else:
-                _hand_over_watchers(partition, fresh)
 
     # StopReplica
 
     async def stop(self, topic: str, number: int, leader_epoch: int, delete: bool) -> ErrorCode:
         """One partition of a StopReplica request (inter-broker facts, 3.3)."""
+        error = await self._patiently(topic, number, lambda: self._stop(topic, number, leader_epoch, delete))
+        self._log_dirs.settle()
+        return error
+
+    async def _stop(self, topic: str, number: int, leader_epoch: int, delete: bool) -> ErrorCode:
+        """A stopped log stays entered, so that a later LeaderAndIsr finds it where it lies."""
         partition = self._registry.get(topic, number)
         if partition is None:
             return ErrorCode.NONE
         if leader_epoch not in (-2, -1) and leader_epoch < partition.leader_epoch:
             return ErrorCode.FENCED_LEADER_EPOCH
-        link = await self._wait_usable(partition.directory_index)
-        if link is None:
-            return ErrorCode.KAFKA_STORAGE_ERROR
-        kind = SubmissionKind.DELETE_PARTITION if delete else SubmissionKind.CLOSE_PARTITION
-        try:
-            await self.call(link, kind, partition.slot, partition.slot_generation, -1)
-        except StorageRefusedError as refusal:
-            log.error("Stopping %s-%d: %s", topic, number, refusal)
-            return ErrorCode.KAFKA_STORAGE_ERROR
-        self._registry.remove(partition)
-        self._log_dirs.segments.forget(partition)
+        if partition.role is Role.OFFLINE:
+            partition = await self._open(topic, number, partition.topic_id)
+        await self._call(
+            partition, SubmissionKind.DELETE_PARTITION if delete else SubmissionKind.CLOSE_PARTITION
+        )
+        if delete:
+            self._registry.remove(partition)
+            self._log_dirs.segments.forget(partition)
         partition.stop()
-        self._log_dirs.settle()
+        self._log_dirs.publish(partition)
         return ErrorCode.NONE
 
     # Configuration
@@ -255,19 +261,21 @@ class RoleChanges:
     async def configure_topic(self, topic: str, overrides: dict[str, str]) -> None:
         """These are now all the overrides of the topic; hosted partitions take them at once."""
         self._metadata.topic_overrides[topic] = overrides
-        await self._configure(self._registry.of_topic(topic), self._resolve_topic(overrides))
+        for number in [partition.partition for partition in self._registry.of_topic(topic)]:
+            async with self._turns.of(topic, number):
+                partition = self._registry.get(topic, number)
+                if partition is not None:
+                    await self._configure(partition, self._resolve_topic(overrides))
 
-    async def _configure(self, partitions: Iterable[Partition], config: dict[str, Any]) -> None:
-        for partition in partitions:
-            partition.apply_config(config)
-            link = self._log_dirs.links[partition.directory_index]
-            try:
-                await self.call(
-                    link, SubmissionKind.CONFIGURE, partition.slot, partition.slot_generation, -1,
-                    {"config": config},
-                )  # fmt: skip
-            except StorageRefusedError as refusal:
-                log.error("Configuring %s-%d: %s", partition.topic, partition.partition, refusal)
+    async def _configure(self, partition: Partition, config: dict[str, Any]) -> None:
+        partition.apply_config(config)
+        try:
+            await self._call(partition, SubmissionKind.CONFIGURE, message={"config": config})
+        except StorageGoneError:
+            log.info("%s-%d gets its configuration when its storage process is back", partition.topic,
+                     partition.partition)  # fmt: skip
+        except StorageRefusedError as refusal:
+            log.error("Configuring %s-%d: %s", partition.topic, partition.partition, refusal)
 
 
 class _Remembered:
@@ -281,9 +289,8 @@ class _Remembered:
         self.leader_epoch = partition.leader_epoch
 
 
-def _hand_over_watchers(old: Partition, new: Partition) -> None:
+def _hand_over_watchers(old: Partition) -> None:
     """Sessions look partitions up again when they see a change; tell them there was one."""
     for watcher in tuple(old.watchers):
         watcher.partition_changed(old)
     old.watchers.clear()
-    new.watchers.clear()

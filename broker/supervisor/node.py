@@ -360,7 +360,7 @@ class Node:
             for link in self._shared.links
         ]
         request_size = self._config["socket.request.max.bytes"]
-        budget = arena_budget_bytes(self._config["queued.max.request.bytes"], request_size)
+        budget = arena_budget_bytes(self._config["ottla.arena.max.bytes"], request_size)
 
         def main(control: ControlSocket) -> int:
             return self._composition.front_end_main(FrontEndContext(

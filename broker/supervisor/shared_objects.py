@@ -16,8 +16,6 @@ from storage.ipc.layout import ControlLayout
 from storage.ipc.region import create_control_region
 from storage.ipc.ring import RingLink
 
-ARENA_BUDGET_BYTES_DEFAULT = 256 * 1024 * 1024
-"""Payloads under way at once; far beyond what two cores need to be busy."""
 ARENA_RESERVE_SHARE = 8
 """One part in so many is kept for replication, coordinators and markers."""
 
@@ -98,10 +96,9 @@ class StreamEnds:
         self.answers.close()
 
 
-def arena_budget_bytes(queued_max_request_bytes: int, request_size_bytes_max: int) -> int:
-    """Touched bytes of payloads at once: `queued.max.request.bytes` if set (> 0), else our default."""
-    wanted = queued_max_request_bytes if queued_max_request_bytes > 0 else ARENA_BUDGET_BYTES_DEFAULT
-    return max(wanted, largest_slab_size_bytes(request_size_bytes_max))
+def arena_budget_bytes(arena_bytes_max: int, request_size_bytes_max: int) -> int:
+    """Touched bytes of payloads at once: `ottla.arena.max.bytes`, but always room for one request."""
+    return max(arena_bytes_max, largest_slab_size_bytes(request_size_bytes_max))
 
 
 def fds_of(objects: Sequence[Any]) -> list[int]:

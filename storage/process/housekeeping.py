@@ -27,7 +27,7 @@ NEVER_MS = 1 << 40
 """Kafka's way to say never is Long.MAX_VALUE; anything beyond 34 years counts as that."""
 
 WATERMARKS, RECOVERY_POINTS, LOG_STARTS = "high watermarks", "recovery points", "log starts"
-RETENTION, FLUSH_BY_TIME = "retention", "flush by time"
+RETENTION, FLUSH_BY_TIME, PRODUCERS = "retention", "flush by time", "producers"
 
 
 class Housekeeping:
@@ -58,6 +58,8 @@ class Housekeeping:
             self._guarded(directory.write_log_start_offsets), None,
         )  # fmt: skip
         schedule.add(RETENTION, config["log.retention.check.interval.ms"], self._retain, first_ms)
+        expiry_ms = config["producer.id.expiration.check.interval.ms"]
+        schedule.add(PRODUCERS, expiry_ms, self._expire_producers, now_ms + expiry_ms)
         self._flush_interval_ms = config["log.flush.scheduler.interval.ms"]
         schedule.add(FLUSH_BY_TIME, min(self._flush_interval_ms, NEVER_MS), self._flush_due, None)
 
@@ -136,6 +138,11 @@ class Housekeeping:
         for partition_log in self._directory.logs_due_for_flush():
             self._group_commit.flush_up_to(partition_log, None)
         return any(partition_log.unflushed_messages for partition_log in self._slots)
+
+    def _expire_producers(self) -> bool:
+        for partition_log in self._slots:
+            partition_log.remove_expired_producers(self._wall_ms())
+        return True
 
     def _retain(self) -> bool:
         """Old segments go; the front end hears of new log starts."""

@@ -59,8 +59,8 @@ def test_renewed_streams_close_the_ends_that_nobody_took(shared: SharedObjects) 
 
 
 @pytest.mark.parametrize(
-    ("queued_max", "budget"),
-    [(-1, 256 << 20), (0, 256 << 20), (1 << 30, 1 << 30), (1, 128 << 20)],
+    ("arena_max", "budget"),
+    [(256 << 20, 256 << 20), (1 << 30, 1 << 30), (1, 128 << 20)],
 )
-def test_the_budget_follows_the_operator_but_always_holds_one_request(queued_max: int, budget: int) -> None:
-    assert arena_budget_bytes(queued_max, REQUEST_SIZE_BYTES_MAX) == budget
+def test_the_budget_follows_the_operator_but_always_holds_one_request(arena_max: int, budget: int) -> None:
+    assert arena_budget_bytes(arena_max, REQUEST_SIZE_BYTES_MAX) == budget

@@ -41,7 +41,7 @@ class ToyConfig:
         self.explicit: dict[str, str] = {}
         self._values = {
             "socket.listen.backlog.size": 50, "socket.request.max.bytes": 104857600,
-            "queued.max.request.bytes": -1, "num.recovery.threads.per.data.dir": 1,
+            "ottla.arena.max.bytes": 256 << 20, "num.recovery.threads.per.data.dir": 1,
         }
 
     def __getitem__(self, key: str) -> Any:
