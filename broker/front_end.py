@@ -35,6 +35,7 @@ from broker.replica.partition import Role
 from broker.replica.producer_ids import Block, ProducerIds
 from broker.replica.registry import PartitionRegistry
 from broker.replica.role_changes import RoleChanges
+from broker.replica.storage_calls import StorageGoneError
 from storage.ipc.contexts import Doorbells, FrontEndContext
 from storage.ipc.control import ControlClosedError, ControlSocket
 
@@ -83,6 +84,7 @@ class FrontEnd:
             context.broker_id, self._registry, self._log_dirs, self._metadata, config.resolve_topic
         )
         self._pumps: dict[int, tuple[trio.CancelScope, Doorbells]] = {}
+        self._entering: dict[int, trio.CancelScope] = {}
         self._accepting = trio.Event()
         self._flusher = SubmissionFlusher(self._log_dirs)
         self._helpers = HelperLink(context.control.send)
@@ -108,7 +110,8 @@ class FrontEnd:
                     self._attach(link.index, link.doorbells, link.generation)
                 elif link.offline:
                     self._log_dirs.links[link.index].failed_reason = "the directory is offline"
-            await self._adopt_all()
+            nursery.start_soon(self._control_loop)
+            await self._enter_online()
             self._server.serve_controller(self._context.from_controller)
             nursery.start_soon(self._purgatory.run)
             nursery.start_soon(self._server.sweep_idle)
@@ -117,7 +120,6 @@ class FrontEnd:
             self._context.control.send({"kind": "ready"})
             for listener, sock in self._context.listeners:
                 nursery.start_soon(self._accept, listener.name, sock)
-            await self._control_loop()
 
     def _build(self, nursery: trio.Nursery) -> None:
         config = self._context.config
@@ -176,6 +178,9 @@ class FrontEnd:
     def _detach(self, index: int) -> None:
         """The storage process is dead: take over what it had published, then let its doorbells go."""
         self._log_dirs.storage_died(index)
+        entering = self._entering.pop(index, None)
+        if entering is not None:
+            entering.cancel()
         pump = self._pumps.pop(index, None)
         if pump is not None:
             scope, doorbells = pump
@@ -183,19 +188,30 @@ class FrontEnd:
             trio.lowlevel.notify_closing(doorbells.completions.fileno())
             doorbells.close()
 
-    async def _adopt_all(self) -> None:
-        for link in self._log_dirs.links:
-            if link.usable:
-                await self._adopt(link.index)
+    async def _enter_online(self) -> None:
+        """Until every storage process that was there at the start has told what it holds, or has died."""
+        async with trio.open_nursery() as entering:
+            for link in self._log_dirs.links:
+                if link.usable:
+                    self._start_entering(entering, link.index)
 
-    async def _adopt(self, index: int) -> None:
-        """Enter every log the storage process has open; roles come from the controller."""
-        for topic, number, topic_id, slot, generation, checkpointed in await self._dialogs[index].partitions():
-            config = self._context.config.resolve_topic(self._metadata.topic_overrides.get(topic, {}))
-            self._roles.adopt(
-                self._log_dirs.links[index], topic, number, topic_id, slot, generation, config,
-                {"checkpoint_high_watermark": checkpointed},
-            )  # fmt: skip
+    def _start_entering(self, nursery: trio.Nursery, index: int) -> None:
+        scope = self._entering[index] = trio.CancelScope()
+        nursery.start_soon(self._enter, index, scope)
+
+    async def _enter(self, index: int, scope: trio.CancelScope) -> None:
+        """Take up every log that the storage process has open; roles that are not known come from the
+        controller. Ends when that process dies: its successor is asked anew."""
+        link = self._log_dirs.links[index]
+        with scope:
+            while not link.is_listed:
+                try:
+                    await self._roles.enter(link, await self._dialogs[index].partitions())
+                except (DialogError, trio.TooSlowError) as error:
+                    log.error("%s: its storage process does not say what it holds: %s", link.directory, error)
+                except StorageGoneError:
+                    return
+        self._log_dirs.settle()
 
     async def _directory_sizes(self, index: int) -> list[list[Any]] | None:
         try:
@@ -203,11 +219,6 @@ class FrontEnd:
         except (DialogError, trio.TooSlowError) as error:
             log.warning("%s: sizes are not known: %s", self._log_dirs.links[index].directory, error)
             return None
-
-    async def _storage_started(self, index: int, doorbells: Doorbells, generation: int) -> None:
-        self._attach(index, doorbells, generation)
-        await self._roles.reopen(index)
-        self._log_dirs.settle()
 
     # Controller
 
@@ -239,10 +250,8 @@ class FrontEnd:
                 self._detach(message["index"])
                 self._context.control.send({"kind": "taken_over", "index": message["index"]})
             case "storage_started":
-                doorbells = Doorbells.from_fds(fds)
-                self._nursery.start_soon(
-                    self._storage_started, message["index"], doorbells, message["generation"]
-                )
+                self._attach(message["index"], Doorbells.from_fds(fds), message["generation"])
+                self._start_entering(self._nursery, message["index"])
             case "storage_offline":
                 self._log_dirs.links[message["index"]].failed_reason = message["why"]
             case "controller_restarted":

@@ -54,14 +54,13 @@ class EventLoop:
     def __init__(self, store: MetadataStore, config: KafkaConfig, broker_id: int, nursery: trio.Nursery,
                  on_registered: Callable[[int], None]) -> None:
         """on_registered: told the broker epoch after each registration."""
-        self._store = store
         self._config = config
         self._broker_id = broker_id
         self._nursery = nursery
         self._on_registered = on_registered
         self._features = features_of(config["inter.broker.protocol.version"])
         self._lease = Lease(store.session_timeout_ms)
-        access = StoreAccess(store, self._lease)
+        self._store = access = StoreAccess(store, self._lease)
         self._channels = Channels(broker_id, nursery, self._broker_answered)
         self._overrides = ConfigOverrides(broker_id)
         self._runtime = ClusterRuntime(access, self._lease, self._channels, self._overrides, config, broker_id)
@@ -181,13 +180,19 @@ class EventLoop:
             self._on_registered(event.broker_epoch)
         else:
             await self._register_anew()
+        await self._maybe_stand()
+
+    async def _maybe_stand(self) -> None:
+        """Only a registered broker stands for election, as in Kafka."""
         if self._lease.state is LeaseState.STANDBY:
             await self._lease_actions([LeaseAction.LOOK])
 
     async def _front_end_restarted(self, event: FrontEndRestarted) -> None:
+        self._ports = event.ports or self._ports
         self._calls.drop_all()
         self._open_streams(event.to_broker, event.from_broker)
         await self._register_anew()
+        await self._maybe_stand()
 
     async def _register_anew(self) -> None:
         endpoints = tuple(

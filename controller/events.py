@@ -41,7 +41,8 @@ class RegisterWanted:
 
 @dataclass(frozen=True, slots=True)
 class FrontEndRestarted:
-    """Fresh streams: to_broker for our requests, from_broker for the front end's."""
+    """Fresh streams: to_broker for our requests, from_broker for the front end's. ports: as above."""
 
     to_broker: socket.socket
     from_broker: socket.socket
+    ports: Mapping[str, int]

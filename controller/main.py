@@ -6,8 +6,8 @@ touched. Then control messages become events of the loop.
 
 | message in | what follows |
 |---|---|
-| `register{resume, broker_epoch, ports?}` | registration, answer `registered{broker_epoch}`, election |
-| `front_end_restarted{}` + 2 descriptors | fresh streams, new registration, answer `registered` |
+| `register{resume, broker_epoch, ports}` | registration, answer `registered{broker_epoch}`, election |
+| `front_end_restarted{ports}` + 2 descriptors | fresh streams, new registration, answer `registered` |
 | `stop{}` | the session ends (its nodes go), exit 0 |
 
 Out besides: `session{...}`, what a successor needs to resume the session; `failed{why}`, exit 1.
@@ -25,8 +25,8 @@ import trio
 
 from broker.config.kafka_config import KafkaConfig
 from broker.protocol.primitives import uuid_to_text
-from controller import identity
-from controller.cluster_runtime import new_uuid
+from controller import identity, log_directories, rebuild
+from controller.cluster_runtime import new_uuid, report
 from controller.event_loop import EventLoop
 from controller.events import FrontEndRestarted, RegisterWanted
 from controller.metadata_store.embedded import EmbeddedDatabase, description_of_this_process
@@ -35,12 +35,13 @@ from controller.metadata_store.interface import MetadataStore
 from controller.metadata_store.operations import SessionId
 from controller.registration import RegistrationRefusedError
 from controller.znodes import ZnodeFormatError
+from storage.errors import StorageError
 from storage.ipc.contexts import ControllerContext
 from storage.ipc.control import ControlClosedError, ControlSocket
 
 _log = logging.getLogger(__name__)
 
-REFUSALS = (StoreRefusedError, StoreUnavailableError, RegistrationRefusedError, ZnodeFormatError)
+REFUSALS = (StoreRefusedError, StoreUnavailableError, RegistrationRefusedError, ZnodeFormatError, StorageError)
 """What the operator has to deal with: one sentence, no trace."""
 
 
@@ -75,7 +76,7 @@ async def _run(context: ControllerContext) -> None:
     store = await database.open_session(_session_from(context.session))
     context.control.send({"kind": "session", "id": store.session.id, "password": store.session.password})
     try:
-        broker_id = await _identify(context.control, config, database, store)
+        broker_id = await _identify(context, database, store)
         async with trio.open_nursery() as nursery:
             loop = EventLoop(store, config, broker_id, nursery, lambda epoch: context.control.send(
                 {"kind": "registered", "broker_epoch": epoch}))
@@ -90,10 +91,7 @@ async def _run(context: ControllerContext) -> None:
 
 
 async def _open_database(config: KafkaConfig) -> EmbeddedDatabase:
-    if not config.embedded:
-        raise StoreRefusedError("zookeeper.connect", (
-            "this version keeps metadata in its embedded store only: leave zookeeper.connect out "
-            "for a single node"))
+    assert config.embedded  # the configuration refuses zookeeper.connect in this version
     description = description_of_this_process(config["broker.id"])
     try:
         return await EmbeddedDatabase.open(config.metadata_path, description=description)
@@ -109,18 +107,35 @@ def _session_from(kept: Mapping[str, Any]) -> SessionId | None:
     return SessionId(kept["id"], kept["password"])
 
 
-async def _identify(control: ControlSocket, config: KafkaConfig, database: EmbeddedDatabase,
-                    store: MetadataStore) -> int:
+async def _identify(context: ControllerContext, database: EmbeddedDatabase, store: MetadataStore) -> int:
+    """Who we are, made out before any log directory is touched; the supervisor is told."""
+    config: KafkaConfig = context.config
+    claims = await trio.to_thread.run_sync(log_directories.read_claims, config.log_dirs)
     await identity.ensure_paths(store)
+    broker_id = await _broker_id(config, claims, database, store)
+    claims.check_owner(None, broker_id)
+    await rebuild.rebuild_if_lost(store, config, claims, broker_id, lambda: uuid_to_text(new_uuid()))
     cluster_id = await identity.cluster_id(store, lambda: uuid_to_text(new_uuid()))
-    broker_id: int = config["broker.id"]
-    if broker_id < 0:
-        owner = await database.owner()
-        broker_id = owner if owner is not None else await identity.generate_broker_id(
-            store, config["reserved.broker.max.id"])
+    claims.check_owner(cluster_id, broker_id)
     await database.claim(broker_id)
-    control.send({"kind": "identity", "cluster_id": cluster_id, "broker_id": broker_id})
+    if not context.session:
+        report(await log_directories.describe_unknown(store, claims.directories))
+    context.control.send({"kind": "identity", "cluster_id": cluster_id, "broker_id": broker_id})
     return broker_id
+
+
+async def _broker_id(config: KafkaConfig, claims: log_directories.Claims, database: EmbeddedDatabase,
+                     store: MetadataStore) -> int:
+    """broker.id; if that is -1 the id in meta.properties, as in Kafka, or the one made earlier, or a new one."""
+    configured: int = config["broker.id"]
+    if configured >= 0:
+        return configured
+    if claims.broker_id is not None:
+        return claims.broker_id[0]
+    owner = await database.owner()
+    if owner is not None:
+        return owner
+    return await identity.generate_broker_id(store, config["reserved.broker.max.id"])
 
 
 async def _follow(control: ControlSocket, loop: EventLoop) -> None:
@@ -135,7 +150,7 @@ async def _follow(control: ControlSocket, loop: EventLoop) -> None:
                                              message.get("ports") or {}))
                 case "front_end_restarted":
                     to_broker, from_broker = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-                    loop.post(FrontEndRestarted(to_broker, from_broker))
+                    loop.post(FrontEndRestarted(to_broker, from_broker, message.get("ports") or {}))
                 case "stop":
                     return
                 case kind:

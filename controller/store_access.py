@@ -1,7 +1,8 @@
-"""Guarded writes: every change the controller makes is one transaction with a check of its epoch.
+"""The controller's way to the store: it waits for a disk without room, and guards writes by the epoch.
 
-A disk that refuses a write is waited for where the cluster's state hangs on it (`patient`), and reported at
-once where a client asked.
+Every change that the controller makes as such is one transaction with a check of its epoch. A disk that
+refuses a write is waited for where the cluster's state hangs on it (`patient`), and reported at once where a
+client asked.
 
 Runs in: controller (trio). Owner: the event loop.
 """
@@ -17,7 +18,16 @@ from controller import znodes
 from controller.lease import Lease
 from controller.metadata_store.errors import MultiError, StoreUnavailableError
 from controller.metadata_store.interface import MetadataStore
-from controller.metadata_store.operations import Check, Multi, MultiResult, Operation, Outcome, Request
+from controller.metadata_store.operations import (
+    Check,
+    Multi,
+    MultiResult,
+    Operation,
+    Outcome,
+    Request,
+    SessionId,
+    WatchEvent,
+)
 from controller.procedures.runtime import ControllerMovedError
 
 _log = logging.getLogger(__name__)
@@ -30,13 +40,28 @@ def boottime_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-class StoreAccess:
-    """The event loop's way to the store."""
+class StoreAccess(MetadataStore):
+    """A store's session as the event loop uses it."""
 
     def __init__(self, store: MetadataStore, lease: Lease) -> None:
         self._store = store
         self._lease = lease
         self.patient = True
+
+    @property
+    def session(self) -> SessionId:
+        return self._store.session
+
+    @property
+    def session_timeout_ms(self) -> int | None:
+        return self._store.session_timeout_ms
+
+    @property
+    def events(self) -> trio.MemoryReceiveChannel[WatchEvent]:
+        return self._store.events
+
+    async def close(self) -> None:
+        await self._store.close()
 
     async def submit(self, requests: Sequence[Request]) -> list[Outcome]:
         """As `MetadataStore.submit`; StoreUnavailableError only while not patient."""

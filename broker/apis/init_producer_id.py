@@ -16,6 +16,8 @@ from broker.protocol.frames import RequestHeader, decode_request, encode_respons
 from broker.protocol.messages import response_class
 
 InitProducerIdResponse = response_class(ApiKey.INIT_PRODUCER_ID)
+NONE = -1
+"""No producer id, no epoch: both or neither."""
 
 
 def handle(services: Services, header: RequestHeader, request: Request) -> Answer:
@@ -24,7 +26,7 @@ def handle(services: Services, header: RequestHeader, request: Request) -> Answe
         ApiKey.INIT_PRODUCER_ID, version, request.view, header.body_position, request.end
     )
     producer_id, epoch, error = -1, -1, ErrorCode.NONE
-    if asked.transactional_id == "":
+    if asked.transactional_id == "" or (asked.producer_id == NONE) != (asked.producer_epoch == NONE):
         error = ErrorCode.INVALID_REQUEST
     elif asked.transactional_id is not None:
         error = ErrorCode.UNSUPPORTED_VERSION

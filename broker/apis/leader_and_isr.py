@@ -24,7 +24,8 @@ from broker.protocol.messages import response_class
 LeaderAndIsrResponse = response_class(ApiKey.LEADER_AND_ISR)
 FIRST_VERSION_BY_TOPIC_ID = 5
 AT_ONCE = 64
-"""Partitions changed concurrently: fills the storage processes' rings without holding much of the arena."""
+"""Partitions changed concurrently: fills the storage processes' rings without holding much of the arena.
+Those that wait for a storage process to come back do not count: the others go ahead."""
 
 
 def handle(services: Services, header: RequestHeader, request: Request) -> Awaitable[bytes]:
@@ -51,6 +52,7 @@ async def _change(
     services: Services, limiter: trio.CapacityLimiter, topic: str, topic_id: bytes, state: Any,
     results: list[tuple[str, bytes, int, ErrorCode]],
 ) -> None:  # fmt: skip
+    await services.roles.wait_until_decided(topic, state.partition_index)
     async with limiter:
         error = await services.roles.lead_or_follow(topic, topic_id, state)
     results.append((topic, topic_id, state.partition_index, error))

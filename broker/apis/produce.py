@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgpack
-
 from broker.apis.ledger import FIRST_PRODUCE_WITH_FORMAT_V2
 from broker.apis.services import Services
 from broker.metadata.cache import INTERNAL_TOPICS
@@ -30,6 +28,7 @@ from broker.protocol.hot_produce import (
 )
 from broker.replica.partition import Partition
 from storage.ipc.entries import SubmissionKind
+from storage.ipc.refusal import unpack_refusal
 from storage.ipc.ring import CompletionEntry
 
 ADMIN_CLIENT_ID = "__admin_client"
@@ -74,7 +73,7 @@ class ProduceOperation:
         services = self.services
         registry, log_dirs = services.registry, services.log_dirs
         flags = FLAG_ONE_BATCH_V2 if self.version >= FIRST_PRODUCE_WITH_FORMAT_V2 else 0
-        if self.version < FIRST_VERSION_WITH_ZSTD:
+        if FIRST_PRODUCE_WITH_FORMAT_V2 <= self.version < FIRST_VERSION_WITH_ZSTD:
             flags |= FLAG_NO_ZSTD
         index = 0
         for topic, partitions in parsed.topics:
@@ -127,13 +126,8 @@ class ProduceOperation:
 
     def _storage_refusal(self, error: int, completion: CompletionEntry) -> PartitionResult:
         """Storage left the sentence and the offending records in our slab, in place of the refused batch."""
-        message, record_errors = None, _NO_ERRORS
-        result_size = completion[17]
-        if result_size:
-            start = completion[16] - self.slab.offset
-            detail: Any = msgpack.unpackb(self.slab.view[start : start + result_size])
-            message = detail["message"]
-            record_errors = [(index, text) for index, text in detail["record_errors"]]
+        start = completion[16] - self.slab.offset
+        message, record_errors = unpack_refusal(self.slab.view[start : start + completion[17]])
         return (error, -1, -1, completion[10], record_errors, message, None)
 
     def _one_less(self) -> None:

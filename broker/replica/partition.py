@@ -208,8 +208,6 @@ class Partition:
     def _not_leader_error(self) -> ErrorCode:
         if self.role is Role.OFFLINE:
             return ErrorCode.KAFKA_STORAGE_ERROR
-        if self.role is Role.NONE:
-            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         return ErrorCode.NOT_LEADER_OR_FOLLOWER
 
     def end_for_epoch(self, epoch: int) -> tuple[int, int]:

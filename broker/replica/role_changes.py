@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 CONTROLLER_WAIT_S = 10.0
 RETRY_PAUSE_S = 0.01
 NO_SLOT = 0xFFFFFFFF
+"""In an OPEN: the partition has none yet. In a listing: storage has set the log aside."""
+
 ZERO_UUID = bytes(16)
 
 Listed = list[Any]
@@ -62,20 +64,58 @@ class RoleChanges:
     async def enter(self, link: StorageLink, listed: Iterable[Listed]) -> None:
         """Take up the logs of a storage process that has (re)started; StorageGoneError if it died again.
 
-        Logs nobody knows are entered and wait for the controller; those that had a role get it back.
+        Logs nobody knows are entered and wait for the controller; those that had a role get it back; those
+        that are not there any more were being deleted.
         """
+        present: set[tuple[str, int]] = set()
         returning: list[tuple[str, int]] = []
-        for topic, number, topic_id, slot, generation, checkpointed in listed:
+        for entry in listed:
+            topic, number = entry[:2]
+            present.add((topic, number))
             known = self._registry.get(topic, number)
             if known is not None and known.role is not Role.NONE:
                 returning.append((topic, number))
-                continue
-            partition = self._adopt(link, topic, number, topic_id, slot, generation, checkpointed)
-            if self._metadata.topic_overrides.get(topic):
-                await self._call(partition, SubmissionKind.CONFIGURE, message={"config": partition.config})
+            else:
+                await self._enter_one(link, *entry)
+        for partition in self._registry.of_directory(link.index):
+            if partition.role is Role.NONE and (partition.topic, partition.partition) not in present:
+                self._forget(partition)
         link.is_listed = True
         for topic, number in returning:
             await self._reopen(topic, number)
+
+    async def _enter_one(
+        self, link: StorageLink, topic: str, number: int, topic_id: bytes, slot: int, slot_generation: int,
+        high_watermark: int,
+    ) -> None:  # fmt: skip
+        if slot == NO_SLOT:
+            self._enter_unusable(link, topic, number, topic_id)
+            return
+        try:
+            partition = self._adopt(link, topic, number, topic_id, slot, slot_generation, high_watermark)
+        except StorageRefusedError as refusal:
+            log.error("%s-%d is not served: %s", topic, number, refusal)
+            return
+        if self._metadata.topic_overrides.get(topic):
+            await self._configure(partition, partition.config)
+
+    def _enter_unusable(self, link: StorageLink, topic: str, number: int, topic_id: bytes) -> None:
+        """Storage has set its log aside: an entry that says so, else it would be created elsewhere."""
+        known = self._registry.get(topic, number)
+        if known is not None:
+            self._forget(known)
+        path = os.path.join(link.directory, f"{topic}-{number}")
+        partition = Partition(topic, number, topic_id, link.index, path, NO_SLOT, 0)
+        partition.apply_config(self._config_of(topic))
+        partition.go_offline()
+        self._registry.add(partition)
+
+    def _forget(self, partition: Partition) -> None:
+        self._registry.remove(partition)
+        self._log_dirs.segments.forget(partition)
+
+    def _config_of(self, topic: str) -> dict[str, Any]:
+        return self._resolve_topic(self._metadata.topic_overrides.get(topic, {}))
 
     async def _reopen(self, topic: str, number: int) -> None:
         async with self._turns.of(topic, number):
@@ -138,8 +178,9 @@ class RoleChanges:
             link = self._log_dirs.links[known.directory_index]
         else:
             link = self._place(is_new)
-        config = self._resolve_topic(self._metadata.topic_overrides.get(topic, {}))
-        message = {"topic": topic, "partition": number, "topic_id": topic_id, "config": config}
+        message = {
+            "topic": topic, "partition": number, "topic_id": topic_id, "config": self._config_of(topic)
+        }  # fmt: skip
         with self._log_dirs.creating(link):
             completion, result = await self._storage.call(link, SubmissionKind.OPEN, NO_SLOT, 0, -1, message)
         return self._adopt(
@@ -175,9 +216,8 @@ class RoleChanges:
         if known is not None:
             high_watermark = max(high_watermark, known.high_watermark)
             partition.succeed(known)
-            self._registry.remove(known)
-            self._log_dirs.segments.forget(known)
-        partition.apply_config(self._resolve_topic(self._metadata.topic_overrides.get(topic, {})))
+            self._forget(known)
+        partition.apply_config(self._config_of(topic))
         end = LogPosition(half.log_end_offset, half.active_base_offset, half.active_position)
         partition.log_opened(
             half.log_start_offset, end, half.first_unstable_offset, half.segment_list_version, high_watermark
@@ -228,14 +268,13 @@ class RoleChanges:
         else:
             partition.follow(state.leader, state.leader_epoch)
         self._log_dirs.publish(partition)
+        self._log_dirs.settle()
 
     # StopReplica
 
     async def stop(self, topic: str, number: int, leader_epoch: int, delete: bool) -> ErrorCode:
         """One partition of a StopReplica request (inter-broker facts, 3.3)."""
-        error = await self._patiently(topic, number, lambda: self._stop(topic, number, leader_epoch, delete))
-        self._log_dirs.settle()
-        return error
+        return await self._patiently(topic, number, lambda: self._stop(topic, number, leader_epoch, delete))
 
     async def _stop(self, topic: str, number: int, leader_epoch: int, delete: bool) -> ErrorCode:
         """A stopped log stays entered, so that a later LeaderAndIsr finds it where it lies."""
@@ -249,11 +288,12 @@ class RoleChanges:
         await self._call(
             partition, SubmissionKind.DELETE_PARTITION if delete else SubmissionKind.CLOSE_PARTITION
         )
-        if delete:
-            self._registry.remove(partition)
-            self._log_dirs.segments.forget(partition)
         partition.stop()
-        self._log_dirs.publish(partition)
+        if delete:
+            self._forget(partition)
+        else:
+            self._log_dirs.publish(partition)
+        self._log_dirs.settle()
         return ErrorCode.NONE
 
     # Configuration

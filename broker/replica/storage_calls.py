@@ -68,6 +68,8 @@ class StorageCalls:
         message: dict[str, Any] | None = None, arg0: int = 0,
     ) -> tuple[CompletionEntry, Any]:  # fmt: skip
         """(completion, result message or None). Raises StorageGoneError, else StorageRefusedError."""
+        if link.failed_reason is not None:
+            raise StorageRefusedError(ErrorCode.KAFKA_STORAGE_ERROR, f"{link.directory} is offline")
         slab = await self._slab()
         try:
             packed = msgpack.packb(message) if message is not None else b""

@@ -19,7 +19,7 @@ PURE. Runs in: controller.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ from controller.apis.topic_rules import (
     check_manual_assignment,
     check_topic_name,
     may_collide,
+    unified,
 )
 from controller.apis.waiting import WaitingAnswer
 from controller.cluster import ReplicaAssignment
@@ -78,17 +79,19 @@ async def create_topics(runtime: Runtime, config: KafkaConfig, request: Any,
                         random_index: Callable[[int], int]) -> WaitingAnswer:
     """random_index: a number from 0 to one below its argument."""
     results = _results(request)
-    present, existing = await _look_up(runtime, [topic.name for topic in request.topics])
+    present, taken = await _look_up(runtime, [topic.name for topic in request.topics])
     planned: list[PlannedTopic] = []
     for topic, result in zip(request.topics, results, strict=True):
         if result.error_code == ErrorCode.NONE:
             try:
-                plan = plan_topic(runtime, config, topic, present[topic.name], existing, random_index)
+                plan = plan_topic(runtime, config, topic, present[topic.name], taken, random_index)
             except ApiFault as fault:
                 _fail(result, fault)
             else:
                 planned.append(plan)
                 _describe(config, plan, result)
+                if not request.validate_only:
+                    taken[unified(plan.name)] = plan.name
     response = message_class("CreateTopicsResponse")(topics=results)
     by_name = {result.name: result for result in results}
     if request.validate_only:
@@ -139,8 +142,8 @@ def _fail(result: Any, fault: ApiFault) -> None:
     result.configs = []
 
 
-async def _look_up(runtime: Runtime, names: list[str]) -> tuple[dict[str, _Present], tuple[str, ...]]:
-    """What exists under each name, and, if a name could collide, all topics."""
+async def _look_up(runtime: Runtime, names: list[str]) -> tuple[dict[str, _Present], dict[str, str]]:
+    """What exists under each name, and, if a name could collide, all topics by their unified names."""
     askable = [name for name in dict.fromkeys(names) if _is_askable(name)]
     outcomes = await runtime.read([
         Exists(path) for name in askable
@@ -151,9 +154,10 @@ async def _look_up(runtime: Runtime, names: list[str]) -> tuple[dict[str, _Prese
     for name in names:
         present.setdefault(name, _Present(False, False, False))
     if not any(map(may_collide, askable)):
-        return present, ()
+        return present, {}
     (listed,) = await runtime.read([GetChildren(znodes.TOPICS)])
-    return present, listed.children if isinstance(listed, GetChildrenResult) else ()
+    existing = listed.children if isinstance(listed, GetChildrenResult) else ()
+    return present, {unified(name): name for name in existing}
 
 
 def _is_askable(name: str) -> bool:
@@ -165,9 +169,9 @@ def _is_askable(name: str) -> bool:
     return True
 
 
-def plan_topic(runtime: Runtime, config: KafkaConfig, topic: Any, present: _Present, existing: tuple[str, ...],
+def plan_topic(runtime: Runtime, config: KafkaConfig, topic: Any, present: _Present, taken: Mapping[str, str],
                random_index: Callable[[int], int]) -> PlannedTopic:
-    """ApiFault in Kafka's order of checks."""
+    """ApiFault in Kafka's order of checks. taken: names of other topics by their unified names."""
     if topic.name in runtime.state.topics or present.topic:
         raise _exists(topic.name)
     nulls = [entry.name for entry in topic.configs if entry.value is None]
@@ -177,7 +181,7 @@ def plan_topic(runtime: Runtime, config: KafkaConfig, topic: Any, present: _Pres
     check_topic_name(topic.name)
     if present.marked_for_deletion:
         raise ApiFault(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{topic.name}' is still being deleted.")
-    check_collision(topic.name, existing)
+    check_collision(topic.name, taken)
     check_manual_assignment(assignment)
     configs = {entry.name: entry.value for entry in topic.configs}
     try:

@@ -1,7 +1,7 @@
 """Rules for the names and the assignments of topics that a client wants (PURE)."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from broker.protocol.errors import ErrorCode
 from broker.protocol.topic_names import TOPIC_NAME_LENGTH_MAX, is_valid_topic_name
@@ -24,14 +24,17 @@ def may_collide(name: str) -> bool:
     return "." in name or "_" in name
 
 
-def check_collision(name: str, existing: Iterable[str]) -> None:
-    """INVALID_TOPIC_EXCEPTION if another topic differs only in '.' and '_'."""
-    unified = name.replace(".", "_")
-    colliding = sorted(other for other in existing if other != name and other.replace(".", "_") == unified)
-    if colliding:
+def unified(name: str) -> str:
+    """The name as metrics show it."""
+    return name.replace(".", "_")
+
+
+def check_collision(name: str, taken: Mapping[str, str]) -> None:
+    """INVALID_TOPIC_EXCEPTION if another topic differs only in '.' and '_'. taken: by unified name."""
+    other = taken.get(unified(name), name)
+    if other != name:
         raise ApiFault(ErrorCode.INVALID_TOPIC_EXCEPTION, (
-            f"Topic '{name}' differs from {', '.join(colliding)} only in '.' and '_', "
-            "which metrics cannot tell apart."))
+            f"Topic '{name}' differs from '{other}' only in '.' and '_', which metrics cannot tell apart."))
 
 
 def check_manual_assignment(assignment: Mapping[int, Sequence[int]]) -> None:

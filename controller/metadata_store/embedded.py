@@ -21,11 +21,12 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
 from controller.metadata_store.data_tree import Change, DataTree, Draft, Node, Trigger, WatchArmed, WatchTable
+from controller.metadata_store.disk_reserve import DiskReserve
 from controller.metadata_store.errors import (
     BadArgumentsError,
     SessionExpiredError,
@@ -47,6 +48,7 @@ from controller.metadata_store.operations import (
 )
 
 SCHEMA_VERSION = 1
+WAL_PAGES = 256
 REQUEST_BYTES_MAX = (1 << 20) - 1
 """As a ZooKeeper server's default (jute.maxbuffer): a tree that is kept here can be moved there."""
 
@@ -61,7 +63,7 @@ CREATE TABLE owner (broker_id INTEGER PRIMARY KEY);
 _PUT = "INSERT OR REPLACE INTO node VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DELETE = "DELETE FROM node WHERE path = ?"
 
-Statements = Iterable[tuple[str, Sequence[object]]]
+Statements = Sequence[tuple[str, Sequence[object]]]
 
 
 class EmbeddedDatabase:
@@ -73,6 +75,7 @@ class EmbeddedDatabase:
         self.tree = DataTree()
         self._connection = connection
         self._lock = lock
+        self._reserve = DiskReserve(path + ".reserve", time.monotonic())
         self._wall_clock_ms = wall_clock_ms
         self._turn = trio.Lock()
         self._watches = WatchTable()
@@ -178,16 +181,25 @@ class EmbeddedDatabase:
         await trio.to_thread.run_sync(self._commit_in_thread, statements)
 
     def _commit_in_thread(self, statements: Statements) -> None:
-        """One transaction, on disk when this returns; StoreUnavailableError when the disk refuses it."""
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            for sql, values in statements:
-                self._connection.execute(sql, values)
-            self._connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise StoreUnavailableError(self.path, f"the metadata cannot be written: {error}") from error
+        """One transaction, on disk when this returns; StoreUnavailableError when the disk refuses it.
+
+        On a full disk the reserve is given up step by step.
+        """
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                for sql, values in statements:
+                    self._connection.execute(sql, values)
+                self._connection.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                is_full = error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+                if not is_full or not self._reserve.release_step(time.monotonic()):
+                    raise StoreUnavailableError(self.path, f"the metadata cannot be written: {error}") from error
+            else:
+                self._reserve.maybe_refill(time.monotonic())
+                return
 
     def _replay(self, draft: Draft, session_id: int) -> None:
         for change in draft.changes():
@@ -211,6 +223,7 @@ class EmbeddedDatabase:
                 store.disconnect()
             self._sessions.clear()
             await trio.to_thread.run_sync(self._connection.close)
+            self._reserve.close()
             self._lock.release()
 
 
@@ -266,8 +279,10 @@ def _take_lock(path: str, description: str) -> FileLock:
 def _connect(path: str) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        # Exclusive: no shared-memory file, so the database may lie on a network file system.
-        for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL"):
+        # Exclusive: no shared-memory file, so the database may lie on a network file system. The log is kept
+        # short, and temporary data in memory, for the sake of full disks.
+        for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL",
+                       f"wal_autocheckpoint={WAL_PAGES}", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
@@ -279,7 +294,8 @@ def _connect(path: str) -> sqlite3.Connection:
                 f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     except sqlite3.DatabaseError as error:
         raise StoreRefusedError(path, f"the metadata cannot be read: {error}. "
-                                      "Restore the file from a copy") from error
+                                      "Restore the file from a copy, or move it away to have the metadata "
+                                      "made anew from the log directories") from error
     return connection
 
 

@@ -39,8 +39,16 @@ class FileLock:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 raise LockHeldError(path, holder) from error
             raise
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, owner.encode()[:_OWNER_BYTES_MAX - 1] + b"\n", 0)
+        self._describe(owner)
+
+    def _describe(self, owner: str) -> None:
+        """In place and always of the same size: a full disk has room for what is there already."""
+        line = owner.encode()[:_OWNER_BYTES_MAX - 1].ljust(_OWNER_BYTES_MAX - 1) + b"\n"
+        try:
+            os.pwrite(self._descriptor, line, 0)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise  # without room, the lock holds all the same and only has no name
 
     def release(self) -> None:
         os.close(self._descriptor)

@@ -1,6 +1,7 @@
 """`meta.properties`: which cluster and which broker a log directory belongs to.
 
-Runs in: supervisor (every directory is checked before anything in it is touched). No state.
+Runs in: controller (every directory is checked before anything in any of them is touched), storage (its own,
+before it is loaded). No state.
 ZooKeeper mode writes version 0. Version 1 (KRaft, `node.id`) is read so that the refusal can name it;
 `directory.id` comes with a migration and is kept when the file is rewritten.
 """
@@ -10,7 +11,7 @@ from typing import Final, NamedTuple
 
 from storage.checkpoint.checkpoint_file import INT32_MAX, INT32_MIN, parse_number, read_text_file
 from storage.checkpoint.java_properties import encode_properties, parse_properties
-from storage.errors import CorruptLogError
+from storage.errors import CorruptLogError, StorageError
 from storage.fs import OS_FILES, FileLayer
 
 META_PROPERTIES: Final = "meta.properties"
@@ -26,6 +27,30 @@ class MetaProperties(NamedTuple):
     broker_id: int | None
     version: int = ZOOKEEPER_VERSION
     directory_id: str | None = None
+
+
+class ForeignDirectoryError(StorageError):
+    """The directory belongs to another cluster or broker. The text says what to do."""
+
+
+def check_owner(path: str, found: MetaProperties, cluster_id: str | None, broker_id: int) -> None:
+    """ForeignDirectoryError unless the file at `path` is of ZooKeeper mode and names this cluster and broker.
+
+    cluster_id: None while the cluster has none yet. Keys that the file leaves out do not contradict.
+    """
+    if found.version != ZOOKEEPER_VERSION:
+        raise ForeignDirectoryError(
+            f"{path} is of version {found.version} (KRaft); only ZooKeeper mode's version {ZOOKEEPER_VERSION} "
+            "can be used. Use another log.dirs entry")
+    if found.broker_id is not None and found.broker_id != broker_id:
+        raise ForeignDirectoryError(
+            f"{path} says broker.id={found.broker_id}, but this broker is {broker_id}. Set broker.id to "
+            f"{found.broker_id}, or correct log.dirs")
+    if None not in (found.cluster_id, cluster_id) and found.cluster_id != cluster_id:
+        raise ForeignDirectoryError(
+            f"{path} says cluster.id={found.cluster_id}, but the metadata store says {cluster_id}. If the "
+            "metadata store is the wrong one, correct zookeeper.connect or ottla.metadata.path; if the "
+            "directory is, correct log.dirs")
 
 
 def read_meta_properties(path: str, files: FileLayer = OS_FILES) -> MetaProperties | None:

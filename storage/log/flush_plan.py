@@ -85,8 +85,10 @@ def plan_flush(directory: str, segments: Sequence[LogSegment], recovery_point: i
         paths.append(segment.path(LOG_SUFFIX))
         if next_base is not None:
             paths += ended_segment_paths(segment, next_base)
-    directories = (directory, os.path.dirname(directory)) if new_files else ()
-    return FlushPlan(offset, tuple(paths), directories)
+    directories = [directory] if new_files else []
+    if segments[0].base_offset >= recovery_point:
+        directories.append(os.path.dirname(directory))  # the partition itself may be new
+    return FlushPlan(offset, tuple(paths), tuple(directories))
 
 
 def ended_segment_paths(segment: LogSegment, next_base_offset: int) -> list[str]:

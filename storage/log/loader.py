@@ -21,11 +21,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
+from storage.checkpoint.leader_epoch_checkpoint import LEADER_EPOCH_CHECKPOINT
 from storage.checkpoint.partition_metadata import PARTITION_METADATA, read_partition_metadata
 from storage.errors import CorruptLogError
 from storage.helpers.segment_scan import FROM_THE_BEGINNING, ScanStart, SegmentScan, StopReason, scan_segment
 from storage.log.environment import LogEnvironment
-from storage.log.failures import LogShrunkError, failure_of
+from storage.log.failures import PASSING_ERRNOS, LogShrunkError, failure_of
 from storage.log.file_names import (
     DELETED_SUFFIX,
     LOG_SUFFIX,
@@ -46,6 +47,7 @@ from storage.log.offset_index import ENTRY_SIZE_BYTES as OFFSET_ENTRY_SIZE_BYTES
 from storage.log.partition_log import ZERO_TOPIC_ID, LoadedLog
 from storage.log.producer_snapshot import ProducerSnapshots
 from storage.log.producer_state import CompletedTxn, ProducerStateManager
+from storage.log.segment_walk import WalkedBatch
 from storage.log.state_rebuild import RebuildSource, Scan, rebuild_producer_state
 from storage.log.time_index import ENTRY_SIZE_BYTES as TIME_ENTRY_SIZE_BYTES
 from storage.log.time_index import TimestampOffset
@@ -86,7 +88,8 @@ def load_log(request: LoadRequest) -> LoadedLog:
 
 
 class _Loader:
-    """One load. segments ascend; scans: by base offset, of segments scanned from their first byte."""
+    """One load. segments ascend. By base offset: scans, of segments scanned from their first byte, and
+    last_batches, of segments whose indexes were looked into and are as they should be."""
 
     def __init__(self, request: LoadRequest) -> None:
         self.request = request
@@ -98,6 +101,7 @@ class _Loader:
         self.scan: Scan = request.scan or partial(scan_segment, files=self.files)
         self.segments: list[LogSegment] = []
         self.scans: dict[int, SegmentScan] = {}
+        self.last_batches: dict[int, WalkedBatch | None] = {}
         self.snapshots = ProducerSnapshots(self.path, (), self.files)
         self.epochs = LeaderEpochFileCache(self.path, self.files)
 
@@ -107,6 +111,7 @@ class _Loader:
         self._open_segments(names)
         self._load_epochs()
         verified_from = self._verify()                                             # step 4
+        self._write_indexes()
         log_end_offset = self._log_end()
         if log_end_offset < self.request.log_start_offset:                         # step 5
             log_end_offset = self._start_over()
@@ -200,7 +205,9 @@ class _Loader:
         if not self.segments:
             return None
         last = self.segments[-1]
-        batch = last.last_batch()
+        if last.base_offset in self.scans:
+            return last.base_offset
+        batch = self.last_batches[last.base_offset]
         end = 0 if batch is None else batch.position + batch.size_bytes
         if end == last.size_bytes:
             return None
@@ -237,9 +244,9 @@ class _Loader:
             return self._recover_segment(segment)
         segment.offset_index.truncate_to(end.log_end_offset)
         segment.time_index.truncate_to(end.log_end_offset)
-        largest = self._largest_timestamp_before(segment, end.position)
-        segment.time_index.maybe_append(*largest)
-        segment.time_index.write_pending()
+        largest = self._index_largest_timestamp(segment, end.position)
+        if segment.size_bytes == end.position:
+            return True
         scan = self._scan(segment, end.position, ScanStart(
             end.log_end_offset, segment.offset_index.last_entry().position, largest.timestamp, largest.offset,
             self.epochs.latest_epoch))
@@ -249,14 +256,15 @@ class _Loader:
         self._take_epochs(scan)
         return whole
 
-    def _largest_timestamp_before(self, segment: LogSegment, position: int) -> TimestampOffset:
-        """The dead process knew it; the time index may lag behind by an index interval."""
-        largest = segment.time_index.last_entry()
+    def _index_largest_timestamp(self, segment: LogSegment, position: int) -> TimestampOffset:
+        """The largest before `position`: the dead process knew it, its time index may have lagged behind."""
+        largest = segment.time_index.last
         for batch in segment.walk(segment.offset_index.lookup(largest.offset).position):
             if batch.position >= position:
                 break
             if batch.max_timestamp > largest.timestamp:
                 largest = TimestampOffset(batch.max_timestamp, batch.last_offset)
+        segment.time_index.maybe_append(*largest)
         return largest
 
     def _scan(self, segment: LogSegment, position: int, start: ScanStart) -> SegmentScan:
@@ -329,6 +337,7 @@ class _Loader:
         self._cut_behind(segment, scan)
         segment.offset_index.replace(scan.offset_index)
         segment.time_index.replace(scan.time_index)
+        segment.write_pending_indexes()
         self.scans[segment.base_offset] = scan
         FlushPlan(0, (segment.path(OFFSET_INDEX_SUFFIX), segment.path(TIME_INDEX_SUFFIX)),
                   (self.path,)).run(self.files)
@@ -346,8 +355,22 @@ class _Loader:
     def _index_problem(self, segment: LogSegment) -> str | None:
         problem = self._missing_index(segment) or segment.offset_index.problem(segment.size_bytes)
         if problem is None:
-            problem = segment.time_index.problem(segment.next_offset()) or segment.txn_index.problem()
+            batch = self.last_batches[segment.base_offset] = segment.last_batch()
+            next_offset = segment.base_offset if batch is None else batch.last_offset + 1
+            problem = segment.time_index.problem(next_offset) or segment.txn_index.problem()
         return problem
+
+    def _write_indexes(self) -> None:
+        """What verification found missing. On a full disk the last segment's entries wait for the next write:
+        a restart must not need room."""
+        for segment in self.segments:
+            try:
+                segment.write_pending_indexes()
+            except OSError as error:
+                if segment is not self.segments[-1] or error.errno not in PASSING_ERRNOS:
+                    raise
+                segment.cut_torn_indexes()
+                self.report.repaired(segment.path(OFFSET_INDEX_SUFFIX), f"index entries wait for room: {error}")
 
     # -- the end of the log
 
@@ -357,7 +380,13 @@ class _Loader:
             return self.request.log_start_offset
         last = self.segments[-1]
         scan = self.scans.get(last.base_offset)
-        end = last.next_offset() if scan is None else scan.next_offset
+        if scan is not None:
+            end = scan.next_offset
+        elif self.request.trusted_end is None:
+            batch = self.last_batches[last.base_offset]
+            end = last.base_offset if batch is None else batch.last_offset + 1
+        else:
+            end = last.next_offset()
         trusted = self.request.trusted_end
         return end if trusted is None else max(end, trusted.log_end_offset)
 
@@ -373,7 +402,12 @@ class _Loader:
     def _trim_epochs(self, log_end_offset: int) -> None:
         self.epochs.truncate_from_end(log_end_offset)
         self.epochs.truncate_from_start(self.request.log_start_offset)
-        self.epochs.flush_if_stale()
+        try:
+            self.epochs.flush_if_stale()
+        except OSError as error:
+            if error.errno not in PASSING_ERRNOS:
+                raise
+            self.report.repaired(f"{self.path}/{LEADER_EPOCH_CHECKPOINT}", f"to be written later: {error}")
 
     # -- state
 

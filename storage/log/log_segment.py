@@ -162,6 +162,11 @@ class LogSegment:
         if self._txn_index is not None and self._txn_index.pending:
             self._txn_index.write_pending()
 
+    def cut_torn_indexes(self) -> None:
+        """After a failed write of pending entries: readers in other processes must not see half of one."""
+        for index in (self.offset_index, self.time_index, self.txn_index):
+            index.file.cut(index.file.size_bytes)
+
     def state(self) -> SegmentState:
         """What `restore` needs to forget everything staged or written from now on."""
         return _new(SegmentState, (
@@ -234,7 +239,7 @@ class LogSegment:
 
     def open_for_append(self) -> None:
         """Read what the roll and index rules need from an existing segment."""
-        self.max_timestamp, self.max_timestamp_offset = self.time_index.last_entry()
+        self.max_timestamp, self.max_timestamp_offset = self.time_index.last
         first = first_batch(self.log.read, self.log.size_bytes)
         self.first_timestamp = None if first is None else first.max_timestamp
         self.bytes_since_index_entry = 0
@@ -246,7 +251,10 @@ class LogSegment:
     def largest_timestamp(self) -> int:
         """The largest timestamp of an inactive segment; its file's time if its batches have none."""
         if self.max_timestamp == NO_TIMESTAMP and self.size_bytes:
-            self.max_timestamp, self.max_timestamp_offset = self.time_index.last_entry()
+            file = AppendFile.at(self.path(TIME_INDEX_SUFFIX), self._files)
+            self.max_timestamp, self.max_timestamp_offset = TimeIndex(
+                file, self.base_offset, self._index_size_bytes_max).last
+            file.close()
         if self.max_timestamp >= 0:
             return self.max_timestamp
         status = self._files.status(self.log.path)
@@ -296,7 +304,7 @@ class LogSegment:
 
     def _find_max_timestamp(self) -> None:
         """After a cut: the last time index entry, or a larger timestamp behind it."""
-        best = self.time_index.last_entry()
+        best = self.time_index.last
         for batch in self.walk(self.offset_index.lookup(best.offset).position):
             if batch.max_timestamp > best.timestamp:
                 best = TimestampOffset(batch.max_timestamp, batch.last_offset)

@@ -24,7 +24,7 @@ class OffsetPosition(NamedTuple):
     position: int
 
 
-OffsetIndexState = tuple[int, int, int]
+OffsetIndexState = tuple[int, int, int, bytes]
 
 
 class OffsetIndex:
@@ -89,33 +89,40 @@ class OffsetIndex:
         return None
 
     def truncate_to(self, offset: int) -> None:
-        """Keep entries below `offset`."""
+        """Keep entries below `offset`; nothing may be pending."""
         index = self._floor(offset)
         keep = index if index >= 0 and self.entry(index).offset == offset else index + 1
-        self.restore((keep, self.entry(keep - 1).offset if keep else self.base_offset,
-                      keep * ENTRY_SIZE_BYTES))
+        self._keep(keep)
 
     def replace(self, entries: bytes) -> None:
-        """Recovery: these entries instead of what is there; the file exists afterwards."""
-        self.restore((0, self.base_offset, 0))
+        """Recovery: these entries instead of what is there. The file exists afterwards; entries that differ
+        from it are pending, so that on a full disk an index that is right already needs no room."""
         self.file.open()
-        self.extend(entries)
+        self._keep(common_entries(self.file.read(len(entries), 0), entries, ENTRY_SIZE_BYTES))
+        self.extend(entries[self.file.size_bytes:])
 
     def extend(self, entries: bytes) -> None:
-        """Recovery: whole entries at the end, written at once."""
+        """Recovery: whole entries at the end, pending."""
         if entries:
-            self.file.append((entries,))
-            self.entry_count = self.file.size_bytes // ENTRY_SIZE_BYTES
-            self.last_offset = self.entry(self.entry_count - 1).offset
+            self.pending += entries
+            self.entry_count += len(entries) // ENTRY_SIZE_BYTES
+            self.last_offset = self.base_offset + _ENTRY.unpack_from(entries, len(entries) - ENTRY_SIZE_BYTES)[0]
 
     def state(self) -> OffsetIndexState:
         """What `restore` needs to forget everything appended from now on."""
-        return (self.entry_count, self.last_offset, self.file.size_bytes)
+        return (self.entry_count, self.last_offset, self.file.size_bytes, bytes(self.pending))
 
     def restore(self, state: OffsetIndexState) -> None:
-        self.entry_count, self.last_offset, size_bytes = state
-        self.pending = bytearray()
+        self.entry_count, self.last_offset, size_bytes, pending = state
+        self.pending = bytearray(pending)
         self.file.cut(size_bytes)
+
+    def _keep(self, count: int) -> None:
+        """The first entries of the file, nothing pending."""
+        self.file.cut(count * ENTRY_SIZE_BYTES)
+        self.pending = bytearray()
+        self.entry_count = count
+        self.last_offset = self.last_entry().offset
 
     def _floor(self, offset: int) -> int:
         """Index of the last entry of the file at or below `offset`, -1 if there is none."""
@@ -127,3 +134,11 @@ class OffsetIndex:
             else:
                 high = middle - 1
         return low
+
+
+def common_entries(first: bytes, second: bytes, entry_size_bytes: int) -> int:
+    """How many whole entries both begin with."""
+    if second.startswith(first):
+        return len(first) // entry_size_bytes
+    same = next(index for index, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
+    return same // entry_size_bytes

@@ -504,10 +504,15 @@ class PartitionLog:
         deleted = self.segments[:count]
         self.maybe_increment_log_start(self.segments[count].base_offset, "segment deletion")
         self._delete_segments(deleted)
+        self._names_end()
         return count
 
     def truncate_to(self, offset: int) -> bool:
-        """Drop everything from `offset` on, whole batches; False if the log ends there or before."""
+        """Drop everything from `offset` on, whole batches; False if the log ends there or before.
+
+        The lower end is published before anything is cut: should this process die in between, its successor
+        must not find less than was published.
+        """
         assert not self._chunks
         if offset >= self.log_end_offset:
             self.leader_epoch_cache.truncate_from_end(self.log_end_offset)
@@ -515,50 +520,57 @@ class PartitionLog:
         if offset < self.segments[0].base_offset:
             self.truncate_fully_and_start_at(offset)
             return True
+        target = next(segment for segment in reversed(self.segments) if segment.base_offset <= offset)
+        batch = self._guard("truncate", target.find_batch, offset)
+        self._publish_lower_end(offset, target.base_offset, target.size_bytes if batch is None else batch.position)
+        self.log_start_offset = min(self.log_start_offset, offset)
         self._delete_segments([segment for segment in self.segments if segment.base_offset > offset])
-        self._active = self.segments[-1]
-        self._names_begin()
-        self._guard("truncate", self._cut_active, offset)
-        self._names_end()
-        self._shortened_to(offset, min(offset, self.log_start_offset))
+        self._active = target
+        self._guard("truncate", self._cut, target, offset)
+        self._rebuild_state(offset)
         return True
 
     def truncate_fully_and_start_at(self, offset: int, log_start_offset: int | None = None) -> None:
         """An empty log that begins at `offset`."""
         assert not self._chunks
         new = self._new_segment(offset, self._environment.now_ms())
+        self._publish_lower_end(offset, offset, 0)
+        self.log_start_offset = offset if log_start_offset is None else log_start_offset
         self._delete_segments(list(self.segments))
-        self._names_begin()
         self._guard("starting an empty log", new.create_files)
         self.segments.append(new)
         self._active = new
-        self._names_end()
         self._guard("writing the leader epochs", self.leader_epoch_cache.clear_and_flush)
         for snapshot in list(self.snapshots.offsets):
             self._guard("removing a producer snapshot", self.snapshots.remove, snapshot)
-        self._shortened_to(offset, offset if log_start_offset is None else log_start_offset)
+        self._rebuild_state(offset)
 
-    def _cut_active(self, offset: int) -> None:
-        self._active.open_for_append()
-        self._active.truncate_to(offset, self._environment.now_ms())
-
-    def _shortened_to(self, offset: int, log_start_offset: int) -> None:
-        self._next_offset = offset
+    def _publish_lower_end(self, offset: int, base_offset: int, position: int) -> None:
+        self._next_offset = self.log_end_offset = offset
+        self.active_base_offset, self.active_size_bytes = base_offset, position
         self.recovery_point = min(self.recovery_point, offset)
-        self.log_start_offset = log_start_offset
+        self._names_begin()
+
+    def _cut(self, segment: LogSegment, offset: int) -> None:
+        segment.open_for_append()
+        segment.truncate_to(offset, self._environment.now_ms())
+
+    def _rebuild_state(self, offset: int) -> None:
+        """The last step of a truncation: the state as of the new end, then all of it is published."""
         self.leader_epoch_cache.truncate_from_end(offset)
         self._extra_snapshots = []
         self._indexes_synced = False
         source = RebuildSource(self.segments, self.snapshots, self.config,
                                partial(scan_segment, files=self._environment.files), _note_nothing)
         self._guard("rebuilding the producer state", partial(
-            rebuild_producer_state, self.producer_state, source, log_start_offset=log_start_offset,
+            rebuild_producer_state, self.producer_state, source, log_start_offset=self.log_start_offset,
             snapshot_offset_max=offset, end_offset=offset, now_ms=self._environment.now_ms()))
         self._publish_end()
         self._publish_unstable()
+        self._names_end()
 
     def _delete_segments(self, segments: Sequence[LogSegment]) -> None:
-        """Out of the list, renamed to `.deleted`, removed after file.delete.delay.ms."""
+        """Out of the list, renamed to `.deleted`, removed after file.delete.delay.ms. Leaves the version odd."""
         if not segments:
             return
         gone = {segment.base_offset for segment in segments}
@@ -566,7 +578,6 @@ class PartitionLog:
         self._names_begin()
         for segment in segments:
             self._guard("deleting a segment", self._rename_segment, segment)
-        self._names_end()
 
     def _rename_segment(self, segment: LogSegment) -> None:
         segment.release()

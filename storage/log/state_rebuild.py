@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from storage.errors import CorruptLogError
 from storage.helpers.producer_updates import ProducerUpdate, unpack_updates
 from storage.helpers.segment_scan import ScanStart, SegmentScan
+from storage.log.failures import PASSING_ERRNOS
 from storage.log.log_config import LogConfig
 from storage.log.log_segment import LogSegment
 from storage.log.producer_snapshot import ProducerSnapshots, encode_snapshot
@@ -50,7 +51,7 @@ def rebuild_producer_state(state: ProducerStateManager, source: RebuildSource, *
         if next_base <= offset and segment is not source.segments[-1]:
             continue
         if segment.base_offset >= offset and segment.base_offset in bases[-2:]:
-            take_snapshot(state, source.snapshots, segment.base_offset)
+            _maybe_take_snapshot(state, source, segment.base_offset)
         if end_offset > offset:
             scan = scans.get(segment.base_offset)
             if scan is None:
@@ -58,7 +59,7 @@ def rebuild_producer_state(state: ProducerStateManager, source: RebuildSource, *
             updates = unpack_updates(scan.producer_updates)
             completed[segment.base_offset] = apply_updates(state, updates)
         offset = max(offset, next_base)
-    take_snapshot(state, source.snapshots, end_offset)
+    _maybe_take_snapshot(state, source, end_offset)
     state.commit()
     return completed
 
@@ -77,6 +78,16 @@ def apply_updates(state: ProducerStateManager, updates: Iterable[ProducerUpdate]
         if txn is not None:
             completed.append(txn)
     return completed
+
+
+def _maybe_take_snapshot(state: ProducerStateManager, source: RebuildSource, offset: int) -> None:
+    """On a full disk there is none: the next start replays more. Restarts and truncations need no room."""
+    try:
+        take_snapshot(state, source.snapshots, offset)
+    except OSError as error:
+        if error.errno not in PASSING_ERRNOS:
+            raise
+        source.note(source.snapshots.path(offset), f"no producer snapshot: {error}")
 
 
 def take_snapshot(state: ProducerStateManager, snapshots: ProducerSnapshots, offset: int) -> bool:

@@ -13,6 +13,7 @@ import struct
 from typing import Final, NamedTuple
 
 from storage.log.append_file import AppendFile
+from storage.log.offset_index import common_entries
 from storage.record.batch import NO_TIMESTAMP
 
 ENTRY_SIZE_BYTES: Final = 12
@@ -25,13 +26,13 @@ class TimestampOffset(NamedTuple):
     offset: int
 
 
-TimeIndexState = tuple[int, int, int]
+TimeIndexState = tuple[int, TimestampOffset, int, bytes]
 
 
 class TimeIndex:
-    """entry_count and last_timestamp include what is pending; an empty index has timestamp -1."""
+    """entry_count and last include what is pending; an empty index has timestamp -1."""
 
-    __slots__ = ("base_offset", "file", "entry_count", "entry_count_max", "last_timestamp", "pending")
+    __slots__ = ("base_offset", "file", "entry_count", "entry_count_max", "last", "pending")
 
     def __init__(self, file: AppendFile, base_offset: int, index_size_bytes_max: int) -> None:
         self.file = file
@@ -39,7 +40,7 @@ class TimeIndex:
         self.entry_count_max = index_size_bytes_max // ENTRY_SIZE_BYTES
         self.pending = bytearray()
         self.entry_count = file.size_bytes // ENTRY_SIZE_BYTES
-        self.last_timestamp = self.last_entry().timestamp
+        self.last = self._last_entry()
 
     @property
     def is_full(self) -> bool:
@@ -48,10 +49,10 @@ class TimeIndex:
 
     def maybe_append(self, timestamp: int, offset: int) -> None:
         """Only a larger timestamp is worth an entry. The caller checks `is_full` unless the segment ends."""
-        if timestamp > self.last_timestamp:
+        if timestamp > self.last[0]:
             self.pending += _pack(timestamp, offset - self.base_offset)
             self.entry_count += 1
-            self.last_timestamp = timestamp
+            self.last = TimestampOffset(timestamp, offset)
 
     def write_pending(self) -> None:
         if self.pending:
@@ -63,7 +64,7 @@ class TimeIndex:
         timestamp, relative = _ENTRY.unpack(self.file.read(ENTRY_SIZE_BYTES, index * ENTRY_SIZE_BYTES))
         return TimestampOffset(timestamp, self.base_offset + relative)
 
-    def last_entry(self) -> TimestampOffset:
+    def _last_entry(self) -> TimestampOffset:
         count = self.file.size_bytes // ENTRY_SIZE_BYTES
         return self.entry(count - 1) if count else TimestampOffset(NO_TIMESTAMP, self.base_offset)
 
@@ -73,7 +74,7 @@ class TimeIndex:
             return f"length {self.file.size_bytes} is no multiple of {ENTRY_SIZE_BYTES}"
         if not self.entry_count:
             return None
-        first, last = self.entry(0), self.last_entry()
+        first, last = self.entry(0), self.last
         if last.timestamp < first.timestamp:
             return f"last timestamp {last.timestamp} is below the first, {first.timestamp}"
         if not self.base_offset <= last.offset < next_offset:
@@ -81,7 +82,7 @@ class TimeIndex:
         return None
 
     def truncate_to(self, offset: int) -> None:
-        """Keep entries below `offset`. Both columns ascend, so the first entries are the ones to keep."""
+        """Keep entries below `offset`: both columns ascend. Nothing may be pending."""
         low, high = 0, self.file.size_bytes // ENTRY_SIZE_BYTES
         while low < high:
             middle = (low + high) // 2
@@ -89,26 +90,34 @@ class TimeIndex:
                 low = middle + 1
             else:
                 high = middle
-        self.restore((low, self.entry(low - 1).timestamp if low else NO_TIMESTAMP, low * ENTRY_SIZE_BYTES))
+        self._keep(low)
 
     def replace(self, entries: bytes) -> None:
-        """Recovery: these entries instead of what is there; the file exists afterwards."""
-        self.restore((0, NO_TIMESTAMP, 0))
+        """Recovery: these entries instead of what is there, as OffsetIndex.replace."""
         self.file.open()
-        self.extend(entries)
+        self._keep(common_entries(self.file.read(len(entries), 0), entries, ENTRY_SIZE_BYTES))
+        self.extend(entries[self.file.size_bytes:])
 
     def extend(self, entries: bytes) -> None:
-        """Recovery: whole entries at the end, written at once."""
+        """Recovery: whole entries at the end, pending."""
         if entries:
-            self.file.append((entries,))
-            self.entry_count = self.file.size_bytes // ENTRY_SIZE_BYTES
-            self.last_timestamp = self.last_entry().timestamp
+            self.pending += entries
+            self.entry_count += len(entries) // ENTRY_SIZE_BYTES
+            timestamp, relative = _ENTRY.unpack_from(entries, len(entries) - ENTRY_SIZE_BYTES)
+            self.last = TimestampOffset(timestamp, self.base_offset + relative)
 
     def state(self) -> TimeIndexState:
         """What `restore` needs to forget everything appended from now on."""
-        return (self.entry_count, self.last_timestamp, self.file.size_bytes)
+        return (self.entry_count, self.last, self.file.size_bytes, bytes(self.pending))
 
     def restore(self, state: TimeIndexState) -> None:
-        self.entry_count, self.last_timestamp, size_bytes = state
-        self.pending = bytearray()
+        self.entry_count, self.last, size_bytes, pending = state
+        self.pending = bytearray(pending)
         self.file.cut(size_bytes)
+
+    def _keep(self, count: int) -> None:
+        """The first entries of the file, nothing pending."""
+        self.file.cut(count * ENTRY_SIZE_BYTES)
+        self.pending = bytearray()
+        self.entry_count = count
+        self.last = self._last_entry()

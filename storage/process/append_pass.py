@@ -13,30 +13,33 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-import msgpack
-
 from storage import errors
 from storage.ipc.arena import ArenaView
 from storage.ipc.entries import CompletionKind
+from storage.ipc.refusal import pack_refusal
 from storage.ipc.ring import CompletionProducer, RingLink, SubmissionEntry
 from storage.log.failures import DirectoryFailed
 from storage.log.partition_log import PartitionLog, StagedAppend
 from storage.process.group_commit import GroupCommit
 from storage.process.slots import SlotMap
+from storage.record.batch import (
+    BATCH_OVERHEAD,
+    CODEC_MASK,
+    CODEC_ZSTD,
+    LOG_OVERHEAD,
+    MAGIC_POSITION,
+    MAGIC_V2,
+    read_extent,
+)
+from storage.record.errors import CorruptBatchError
 
 log = logging.getLogger(__name__)
 
 APPEND = int(CompletionKind.APPEND)
 FLAG_ONE_BATCH_V2 = 1
 FLAG_NO_ZSTD = 2
-_MAGIC_POSITION = 16
 _LENGTH_POSITION = 8
 _ATTRIBUTES_LOW_POSITION = 22
-_BATCH_OVERHEAD = 61
-_LOG_OVERHEAD = 12
-_CODEC_BITS = 0x07
-_ZSTD = 4
-_MAGIC_V2 = 2
 
 Outcome = StagedAppend | errors.LogAppendError
 
@@ -133,17 +136,23 @@ class AppendPass:
         self, entry: SubmissionEntry, partition_log: PartitionLog | None, refusal: errors.LogAppendError
     ) -> tuple[Any, ...]:
         """The sentence and the offending records go where the refused batch was."""
-        detail = msgpack.packb({"message": refusal.message, "record_errors": list(refusal.record_errors)})
-        size = 0
-        if len(detail) <= entry[8]:
+        detail = pack_refusal(refusal.message, refusal.record_errors, entry[8])
+        if detail:
             self._arena.view(entry[7], len(detail))[:] = detail
-            size = len(detail)
-        log_start = -1 if partition_log is None else partition_log.log_start_offset
+        log_start = -1
+        if not (partition_log is None or refusal.code in _TELL_NO_START or isinstance(refusal, RequestRefused)):
+            log_start = partition_log.log_start_offset
         return (
             APPEND, 0, refusal.code, entry[3], entry[4], 0, entry[6], -1, -1, -1, log_start, -1, -1, -1, 0, 0,
-            entry[7], size,
+            entry[7], len(detail),
         )  # fmt: skip
 
+
+_TELL_NO_START = frozenset({
+    errors.CORRUPT_MESSAGE, errors.UNKNOWN_TOPIC_OR_PARTITION, errors.NOT_LEADER_OR_FOLLOWER,
+    errors.MESSAGE_TOO_LARGE, errors.RECORD_LIST_TOO_LARGE, errors.KAFKA_STORAGE_ERROR,
+})  # fmt: skip
+"""As in Kafka, a refusal with one of these leaves the log's start out of the answer."""
 
 _NO_ROOM = errors.LogAppendError(
     errors.NOT_ENOUGH_REPLICAS, "the log directory has no room; nothing was written, try again later"
@@ -158,22 +167,41 @@ def _appended(entry: SubmissionEntry, log_: PartitionLog, staged: StagedAppend) 
     )  # fmt: skip
 
 
+class RequestRefused(errors.LogAppendError):
+    """The request may not carry such records; the log was not asked."""
+
+
 def _refusal(batch: memoryview, flags: int) -> errors.LogAppendError | None:
     """The rules that hang on the request's version (behaviour 26); the rest is the log's."""
     if not flags:
         return None
-    if len(batch) < _BATCH_OVERHEAD:
-        if len(batch) == 0:
-            return errors.LogAppendError(errors.INVALID_RECORD, "Produce requests must have exactly one batch")
-        return errors.LogAppendError(errors.CORRUPT_MESSAGE, "the record set is shorter than a batch header")
-    if flags & FLAG_ONE_BATCH_V2:
-        if batch[_MAGIC_POSITION] != _MAGIC_V2:
-            return errors.LogAppendError(errors.INVALID_RECORD, "Produce requests from version 3 on carry magic 2")
-        length = int.from_bytes(batch[_LENGTH_POSITION : _LENGTH_POSITION + 4], "big", signed=True)
-        if length + _LOG_OVERHEAD < len(batch):
-            return errors.LogAppendError(errors.INVALID_RECORD, "Produce requests must have exactly one batch")
-    if flags & FLAG_NO_ZSTD and batch[_ATTRIBUTES_LOW_POSITION] & _CODEC_BITS == _ZSTD:
-        return errors.LogAppendError(
+    size = len(batch)
+    if (
+        size < BATCH_OVERHEAD
+        or batch[MAGIC_POSITION] != MAGIC_V2
+        or int.from_bytes(batch[_LENGTH_POSITION : _LENGTH_POSITION + 4], "big") + LOG_OVERHEAD != size
+    ):
+        refusal = _not_one_batch(batch)
+        if refusal is not None:
+            return refusal
+    if flags & FLAG_NO_ZSTD and batch[_ATTRIBUTES_LOW_POSITION] & CODEC_MASK == CODEC_ZSTD:
+        return RequestRefused(
             errors.UNSUPPORTED_COMPRESSION_TYPE, "Produce requests before version 7 cannot use zstd"
         )
+    return None
+
+
+def _not_one_batch(batch: memoryview) -> errors.LogAppendError | None:
+    """None if there is one whole batch of format 2, and perhaps a cut one behind it."""
+    size = len(batch)
+    try:
+        first = read_extent(batch, 0, size)
+        if first is None:
+            return RequestRefused(errors.INVALID_RECORD, "no whole record batch in the request's records")
+        if first.magic != MAGIC_V2:
+            return RequestRefused(errors.INVALID_RECORD, "Produce requests from version 3 on carry format 2")
+        if read_extent(batch, first.size_bytes, size) is not None:
+            return RequestRefused(errors.INVALID_RECORD, "more than one record batch for one partition")
+    except CorruptBatchError as error:
+        return RequestRefused(errors.CORRUPT_MESSAGE, str(error))
     return None

@@ -1,6 +1,7 @@
 """Answers to the front end's questions about the whole directory, by datagram.
 
-What: `list` (every open log with its slot) and `stats` (sizes), in chunks that fit a datagram.
+What: `list` (every log with its slot, and without one those that were set aside) and `stats` (sizes), in
+chunks that fit a datagram.
 Runs in: storage, writer thread.
 """
 
@@ -14,6 +15,8 @@ from storage.process.slots import SlotMap
 
 ITEMS_PER_DATAGRAM = 150
 """At most about 330 bytes each (a topic name has up to 249): under 64 KB."""
+
+NO_SLOT = 0xFFFFFFFF
 
 
 class FrontEndDialog:
@@ -43,7 +46,7 @@ class FrontEndDialog:
             topic, number = partition_log.topic, partition_log.partition
             watermark = self._directory.checkpoint_high_watermark(topic, number)
             items.append([topic, number, partition_log.topic_id, *self._slots.place_of(partition_log), watermark])
-        return items
+        return items + [[*key, bytes(16), NO_SLOT, 0, 0] for key in self._directory.failed]
 
     def _sizes(self) -> list[list[Any]]:
         return [[status.topic, status.partition, status.size_bytes] for status in self._directory.status()]

@@ -155,6 +155,7 @@ class StorageProcess:
             slot = remembered[identity][0] if identity in remembered else None
             self._slots.assign(partition_log, slot)
             self._watch(partition_log)
+        self._slots.forget_absent()
         for (topic, partition), error in self._directory.failed.items():
             log.error("%s-%d is set aside: %s", topic, partition, error)
 

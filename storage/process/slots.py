@@ -18,6 +18,8 @@ from storage.ipc.partition_table import PartitionTable, StorageHalf
 from storage.log.partition_log import PartitionLog
 
 GENERATION_MASK = 0xFFFF_FFFF
+NOBODY = bytes(16)
+"""Identity of a slot whose partition is gone: a stale one would lend its log end to the next of that name."""
 
 
 class SlotsExhaustedError(Exception):
@@ -53,7 +55,8 @@ class SlotMap:
             identity = self._table.read_identity(slot)
             half = self._table.read_storage_half(slot)
             self._reserve(slot, 0 if half is None else half.slot_generation)
-            if identity is not None and half is not None and identity[0] == half.slot_generation:
+            if (identity is not None and identity[1] != NOBODY and half is not None
+                    and identity[0] == half.slot_generation):
                 found[identity[1]] = (slot, half)
         return found
 
@@ -63,6 +66,11 @@ class SlotMap:
             self.logs.append(None)
             self._generations.append(0)
         self._generations[slot - self.first] = generation
+
+    def forget_absent(self) -> None:
+        """After the logs that are there have their slots again: what else was remembered is gone."""
+        for slot in self._free:
+            self._clear_identity(slot)
 
     # Giving out
 
@@ -95,7 +103,11 @@ class SlotMap:
         """The partition is deleted; its slot may be given out again, under another generation."""
         slot = self._slots.pop(log)
         self.logs[slot - self.first] = None
+        self._clear_identity(slot)
         self._free.append(slot)
+
+    def _clear_identity(self, slot: int) -> None:
+        self._table.publish_identity(slot, self._generations[slot - self.first], NOBODY)
 
     # Looking up
 

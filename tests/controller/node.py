@@ -141,8 +141,10 @@ class FakeFrontEnd:
 class Node:
     """The controller process and its surroundings. Use `start_node`."""
 
-    def __init__(self, properties: dict[str, str], nursery: trio.Nursery) -> None:
+    def __init__(self, properties: dict[str, str], nursery: trio.Nursery,
+                 ports: dict[str, int] | None = None) -> None:
         self.properties = properties
+        self.ports = ports or {}
         self.session: dict[str, Any] = {}
         self.identity: dict[str, Any] = {}
         self.front_end = FakeFrontEnd()
@@ -172,7 +174,8 @@ class Node:
         self.identity = await self.message("identity")
 
     async def register(self, resume: bool = False) -> int:
-        self.control({"kind": "register", "resume": resume, "broker_epoch": self.broker_epoch})
+        self.control({"kind": "register", "resume": resume, "broker_epoch": self.broker_epoch,
+                      "ports": self.ports})
         self.broker_epoch = (await self.message("registered"))["broker_epoch"]
         return self.broker_epoch
 
@@ -185,7 +188,8 @@ class Node:
         front_end.streams(requests, calls)
         self._nursery.start_soon(front_end.run)
         assert self._control is not None
-        self._control.send({"kind": "front_end_restarted"}, [to_broker.fileno(), from_broker.fileno()])
+        self._control.send({"kind": "front_end_restarted", "ports": self.ports},
+                           [to_broker.fileno(), from_broker.fileno()])
         to_broker.close()
         from_broker.close()
         self.broker_epoch = (await self.message("registered"))["broker_epoch"]
@@ -232,10 +236,10 @@ class Node:
 
 
 @asynccontextmanager
-async def start_node(properties: dict[str, str]) -> AsyncIterator[Node]:
+async def start_node(properties: dict[str, str], ports: dict[str, int] | None = None) -> AsyncIterator[Node]:
     """A started and registered node, killed at the end if it still runs."""
     async with trio.open_nursery() as nursery:
-        node = Node(properties, nursery)
+        node = Node(properties, nursery, ports)
         try:
             await node.start()
             await node.register()

@@ -33,6 +33,7 @@ BURST_RECORDS_MAX = 40
 BATCH_BYTES_MAX = 40_000
 """Fits the smallest segments that rounds use, and holds the largest records."""
 TOPIC_ALREADY_EXISTS = 36
+CHURNED_TOPIC = "churned"
 LIFE_SIGN_SECONDS = 15
 """How long a client may be without any success before that is itself a violation."""
 
@@ -139,7 +140,7 @@ class Writer(Client):
             return
         self.failures += 1
         if error.code() != KafkaError._PURGE_QUEUE and error.code() != KafkaError._PURGE_INFLIGHT:
-            self.ledger.violate(f"{self.name}: {stamp} failed: {error}")
+            self.ledger.violate(f"{self.name}: {stamp} failed: {error}", f"{self.name} failed")
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
@@ -191,7 +192,7 @@ class Reader(Client):
         for message in messages:
             error = message.error()
             if error is not None:
-                self.ledger.violate(f"{self.name}: {message.topic()}-{message.partition()}: {error}")
+                self.ledger.violate(f"{self.name}: {message.topic()}-{message.partition()}: {error}", self.name)
                 continue
             place = (message.topic(), message.partition())
             offset = message.offset()
@@ -227,6 +228,57 @@ class TopicMaker(Client):
                 client.add_places(places)
 
 
+class Churner(Client):
+    """Creates a topic, writes and reads it, deletes it, and creates it again under the same name.
+
+    Each incarnation must begin empty and hold what was written to it, whatever dies meanwhile.
+    """
+
+    RECORDS = 25
+
+    def __init__(self, number: int, ledger: Ledger, servers: str, address: Address, partitions: int) -> None:
+        super().__init__("churner", ledger)
+        self.incarnations = 0
+        self._number = number
+        self._servers = servers
+        self._address = address
+        self._partitions = partitions
+
+    def work(self) -> None:
+        while not self._stopping.is_set():
+            if not create_topic_patiently(self._address, CHURNED_TOPIC, self._partitions):
+                self.ledger.violate(f"{CHURNED_TOPIC} was not created within {LIFE_SIGN_SECONDS} s")
+                return
+            self._write_and_read(self.incarnations)
+            if not delete_topic_patiently(self._address, CHURNED_TOPIC):
+                self.ledger.violate(f"{CHURNED_TOPIC} was not deleted within {LIFE_SIGN_SECONDS} s")
+                return
+            self.incarnations += 1
+        self.ledger.note(f"{CHURNED_TOPIC} lived {self.incarnations} times")
+
+    def _write_and_read(self, incarnation: int) -> None:
+        """By partition: sequences of this incarnation only, so that nothing of an earlier one is taken for it."""
+        producer = Producer(producer_settings(self._servers, idempotent=True))
+        places = [(CHURNED_TOPIC, number) for number in range(self._partitions)]
+        first = incarnation * self.RECORDS
+        expected = {place: [make_value(Stamp(self._number, *place, sequence))
+                            for sequence in range(first, first + self.RECORDS)] for place in places}
+        for place, values in expected.items():
+            for value in values:
+                producer.produce(place[0], value, partition=place[1], on_delivery=self._on_delivery)
+        if unfinished := producer.flush(LIFE_SIGN_SECONDS):
+            self.ledger.violate(f"{CHURNED_TOPIC}: {unfinished} records of incarnation {incarnation} not taken")
+            return
+        for place, records in read_logs_patiently(self._servers, self._address, places).items():
+            if [value for _, value, _ in records] != expected[place]:
+                self.ledger.violate(f"{place[0]}-{place[1]}, incarnation {incarnation}: {len(records)} records: "
+                                    f"{[value[:20] for _, value, _ in records]}")
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self.ledger.violate(f"{CHURNED_TOPIC}: {error}", "churn")
+
+
 def create_topic_patiently(address: Address, topic: str, partitions: int,
                            configs: Mapping[str, str] | None = None) -> bool:
     """Tries until the topic has all its leaders; an answer lost with a dying part is asked for again."""
@@ -250,6 +302,33 @@ def _create_once(address: Address, topic: str, partitions: int, configs: Mapping
     except OSError:
         return False
     return True
+
+
+def delete_topic_patiently(address: Address, topic: str) -> bool:
+    """Tries until the topic is not in the metadata any more."""
+    deadline = time.monotonic() + LIFE_SIGN_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with WireConnection(address, timeout_seconds=5) as connection:
+                if topic not in connection.metadata().topics:
+                    return True
+                connection.delete_topic(topic)
+        except (WireError, OSError):
+            time.sleep(0.05)
+    return False
+
+
+def read_logs_patiently(bootstrap: str, address: Address,
+                        places: Sequence[Place]) -> dict[Place, list[tuple[int, bytes, int]]]:
+    """As read_logs, while parts die."""
+    deadline = time.monotonic() + LIFE_SIGN_SECONDS
+    while True:
+        try:
+            return read_logs(bootstrap, address, places)
+        except (WireError, OSError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def read_logs(bootstrap: str, address: Address, places: Sequence[Place],

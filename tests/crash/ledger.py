@@ -15,6 +15,7 @@ from typing import NamedTuple
 from tests.crash.values import Stamp, parse_value
 
 VIOLATIONS_KEPT = 30
+VIOLATIONS_OF_A_KIND = 3
 TopicPartition = tuple[str, int]
 
 
@@ -36,6 +37,7 @@ class Ledger:
         self._sent: Counter[tuple[TopicPartition, int]] = Counter()
         self._acked: defaultdict[TopicPartition, list[tuple[int, Stamp]]] = defaultdict(list)
         self._seen: defaultdict[TopicPartition, dict[int, Seen]] = defaultdict(dict)
+        self._kinds: Counter[str] = Counter()
         self._started = time.monotonic()
         self._lock = threading.Lock()
 
@@ -45,11 +47,14 @@ class Ledger:
         with self._lock:
             self.timeline.append(f"{time.monotonic() - self._started:7.3f} {text}")
 
-    def violate(self, text: str) -> None:
-        self.note(f"VIOLATION {text}")
+    def violate(self, text: str, kind: str = "") -> None:
+        """kind: of the same, only the first ones are kept."""
         with self._lock:
-            if len(self.violations) < VIOLATIONS_KEPT:
-                self.violations.append(text)
+            self._kinds[kind] += bool(kind)
+            if len(self.violations) >= VIOLATIONS_KEPT or self._kinds[kind] > VIOLATIONS_OF_A_KIND:
+                return
+            self.violations.append(text)
+        self.note(f"VIOLATION {text}")
 
     def sent(self, stamp: Stamp) -> None:
         self._sent[(stamp.topic, stamp.partition), stamp.producer] += 1
@@ -64,7 +69,7 @@ class Ledger:
             known = self._seen[place].setdefault(offset, Seen(value, timestamp_ms, reader))
         if known.value != value or known.timestamp_ms != timestamp_ms:
             self.violate(f"{_at(place, offset)}: {reader} saw {value[:60]!r} ({timestamp_ms}), {known.reader} "
-                         f"had seen {known.value[:60]!r} ({known.timestamp_ms})")
+                         f"had seen {known.value[:60]!r} ({known.timestamp_ms})", f"changed {place}")
 
     def seen_end(self, place: TopicPartition) -> int:
         """One more than the largest offset seen, 0 if none was."""
@@ -103,7 +108,7 @@ class Ledger:
         for offset, seen in self._seen[place].items():
             if by_offset.get(offset) != (seen.value, seen.timestamp_ms):
                 self.violate(f"{_at(place, offset)}: {seen.reader} saw {seen.value[:60]!r} ({seen.timestamp_ms}), "
-                             f"the log holds {str(by_offset.get(offset))[:90]}")
+                             f"the log holds {str(by_offset.get(offset))[:90]}", f"seen {place}")
 
     def _stamps(self, place: TopicPartition, records: list[tuple[int, bytes, int]]) -> dict[int, Stamp]:
         stamps = {}
@@ -121,9 +126,11 @@ class Ledger:
         present = set(stamps.values())
         for offset, stamp in self._acked[place]:
             if offset >= 0 and stamps.get(offset) != stamp:
-                self.violate(f"{_at(place, offset)}: acknowledged for {stamp}, the log holds {stamps.get(offset)}")
+                self.violate(f"{_at(place, offset)}: acknowledged for {stamp}, the log holds {stamps.get(offset)}",
+                             f"acked {place}")
             elif stamp not in present:
-                self.violate(f"{_at(place)}: acknowledged without an offset and not in the log: {stamp}")
+                self.violate(f"{_at(place)}: acknowledged without an offset and not in the log: {stamp}",
+                             f"acked {place}")
 
     def _judge_idempotent(self, place: TopicPartition, stamps: dict[int, Stamp]) -> None:
         sequences: defaultdict[int, list[int]] = defaultdict(list)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.crash.clients import (
+    Churner,
     Client,
     Reader,
     TopicMaker,
@@ -33,6 +34,8 @@ KILLS_PER_ROUND = 6
 LOG_TAIL_CHARACTERS = 12_000
 TREE, SUPERVISOR = "tree", "supervisor"
 SINGLE_VICTIMS = ("front end", "controller", "storage 0", "storage 1")
+CHURNER = 9
+"""Its producer number; the writers are 0 (not idempotent) to 3 (late topics only)."""
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
 
@@ -59,6 +62,8 @@ class Plan:
     kills: tuple[Kill, ...]
     codecs: tuple[str, ...]
     linger_ms: tuple[int, ...]
+    records_per_second: int
+    churns: bool
     ends_cleanly: bool
 
 
@@ -88,7 +93,8 @@ def draw_plan(seed: int, kill_count: int = KILLS_PER_ROUND) -> Plan:
     kills = tuple(_draw_kill(draw) for _ in range(kill_count))
     codecs = tuple(draw.choice(CODECS) for _ in range(4))
     linger_ms = tuple(draw.choice((0, 1, 5)) for _ in range(4))
-    return Plan(seed, overrides, topics, late_topics, kills, codecs, linger_ms, draw.random() < 0.5)
+    return Plan(seed, overrides, topics, late_topics, kills, codecs, linger_ms, draw.choice((300, 300, 2000)),
+                draw.random() < 0.5, draw.random() < 0.5)
 
 
 def _draw_kill(draw: random.Random) -> Kill:
@@ -134,8 +140,8 @@ class Round:
             if not create_topic_patiently(self.node.address, topic, partitions, configs):
                 raise TimeoutError(f"topic {topic} was not created")
             self._places += [(topic, number) for number in range(partitions)]
-        writers, readers, maker = self._clients()
-        for client in (*writers, *readers, maker):
+        writers, readers, makers = self._clients()
+        for client in (*writers, *readers, *makers):
             client.start()
         try:
             time.sleep(0.3)
@@ -143,25 +149,29 @@ class Round:
                 self._kill(kill)
             time.sleep(0.3)
         finally:
-            self._end([maker])
+            self._end(makers)
             self._end(writers)
         self.ledger.note(f"{self.ledger.acked_count} of {self.ledger.sent_count} records acknowledged")
         self._await_followers(readers[0])
         self._end(readers)
         self._judge()
 
-    def _clients(self) -> tuple[list[Writer], list[Reader], TopicMaker]:
+    def _clients(self) -> tuple[list[Writer], list[Reader], list[Client]]:
         bootstrap, ledger, plan = self.node.bootstrap, self.ledger, self.plan
         writers = []
         for number in range(4):
             settings = producer_settings(bootstrap, idempotent=number > 0) | {
                 "linger.ms": plan.linger_ms[number], "compression.type": plan.codecs[number]}
             places = self._places if number < 3 else []
-            writers.append(Writer(number, ledger, settings, places, plan.seed * 10 + number, 400))
+            writers.append(Writer(number, ledger, settings, places, plan.seed * 10 + number,
+                                  plan.records_per_second))
         readers = [Reader("follower", ledger, bootstrap, self._places, plan.seed),
                    Reader("rereader", ledger, bootstrap, self._places, plan.seed, jump_seconds=0.7)]
-        maker = TopicMaker(ledger, self.node.address, plan.late_topics, 0.5, writers[1:], readers)
-        return writers, readers, maker
+        address = self.node.address
+        makers: list[Client] = [TopicMaker(ledger, address, plan.late_topics, 0.5, writers[1:], readers)]
+        if plan.churns:
+            makers.append(Churner(CHURNER, ledger, bootstrap, address, 2))
+        return writers, readers, makers
 
     def _kill(self, kill: Kill) -> None:
         time.sleep(kill.pause_seconds)

@@ -178,6 +178,13 @@ def test_names_that_differ_only_in_dot_and_underscore_collide() -> None:
     assert code_of(world, creatable("a.b", 1, 1)) == E.TOPIC_ALREADY_EXISTS
 
 
+def test_colliding_names_in_one_request_leave_the_first() -> None:
+    answer = create(leading(), creatable("a.b", 1, 1), creatable("a_b", 1, 1))
+    assert codes(answer) == [E.NONE, E.INVALID_TOPIC_EXCEPTION]
+    only_checked = create(leading(), creatable("a.b", 1, 1), creatable("a_b", 1, 1), validate_only=True)
+    assert codes(only_checked) == [E.NONE, E.NONE]
+
+
 def test_configuration_left_behind_is_overwritten() -> None:
     world = leading()
     run(world.store.submit([Create("/config/topics/t", b'{"version":1,"config":{"retention.ms":"1"}}')]))

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from storage.record.batch import BatchHeader, iterate_extents, read_header, write_crc
 from storage.record.batch import HEADER as HEADER_STRUCT
+from storage.record.batch import BatchHeader, iterate_extents, read_header, write_crc
 from storage.record.records import NO_PRODUCER, Producer, Record, build_batch, iterate_records
 
 OUTPUT_BYTES_MAX = 64 << 20

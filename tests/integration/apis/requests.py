@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from broker.protocol.api_keys import ApiKey
+from broker.protocol.errors import ErrorCode
 from broker.protocol.messages import request_class
 from tests.integration.apis.brokers import Topic
 from tests.integration.apis.wire import Client
@@ -18,10 +19,12 @@ ProduceRequest = request_class(ApiKey.PRODUCE)
 FetchRequest = request_class(ApiKey.FETCH)
 ListOffsetsRequest = request_class(ApiKey.LIST_OFFSETS)
 EpochRequest = request_class(ApiKey.OFFSET_FOR_LEADER_EPOCH)
+InitProducerIdRequest = request_class(ApiKey.INIT_PRODUCER_ID)
 
 FIRST_FETCH_BY_ID = 13
 LATEST_PRODUCE, LATEST_FETCH, LATEST_LIST_OFFSETS, LATEST_EPOCH = 11, 17, 9, 4
 READ_COMMITTED = 1
+LATEST_INIT_PRODUCER_ID = 5
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED = -1, -2, -3, -4, -5
 
 
@@ -161,3 +164,17 @@ def epoch_end(
     (response,) = client.call(ApiKey.OFFSET_FOR_LEADER_EPOCH, version, request).topics
     (result,) = response.partitions
     return result
+
+
+def init_producer_id(client: Client, version: int = LATEST_INIT_PRODUCER_ID, **fields: Any) -> Any:
+    """InitProducerId without a transactional id, unless `fields` say otherwise."""
+    wanted = {"transactional_id": None, "transaction_timeout_ms": 60_000, **fields}
+    return client.call(ApiKey.INIT_PRODUCER_ID, version, InitProducerIdRequest(**wanted))
+
+
+def new_producer_id(client: Client) -> int:
+    """A fresh producer id; asks again while the broker reserves its first block."""
+    while (answer := init_producer_id(client)).error_code:
+        assert answer.error_code == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    producer_id: int = answer.producer_id
+    return producer_id

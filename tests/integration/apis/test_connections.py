@@ -18,6 +18,7 @@ from tests.integration.apis.requests import (
     fetch_partition,
     fetch_request,
     list_offsets,
+    new_producer_id,
     produce_request,
 )
 from tests.integration.apis.wire import Client, ConnectionClosed, versions
@@ -178,7 +179,7 @@ def test_05_nothing_is_answered_before_the_long_poll_ahead_of_it(broker: ApiBrok
 
 def test_05_pipelined_produces_are_appended_in_their_order(broker: ApiBroker, client: Client) -> None:
     topic = broker.topic("ordered")
-    producer = (broker_producer_id(client), 0)
+    producer = (new_producer_id(client), 0)
     for sequence in range(20):
         records = batch(b"%d" % sequence, producer=(*producer, sequence))
         client.send(ApiKey.PRODUCE, 9, produce_request({topic.name: {0: records}}))
@@ -188,15 +189,6 @@ def test_05_pipelined_produces_are_appended_in_their_order(broker: ApiBroker, cl
         assert response.partition_responses[0].error_code == 0
         offsets.append(response.partition_responses[0].base_offset)
     assert offsets == list(range(20))
-
-
-def broker_producer_id(client: Client) -> int:
-    request = request_class(ApiKey.INIT_PRODUCER_ID)
-    message = request(transactional_id=None, transaction_timeout_ms=60_000)
-    while (answer := client.call(ApiKey.INIT_PRODUCER_ID, 4, message)).error_code:
-        assert answer.error_code == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
-    producer_id: int = answer.producer_id
-    return producer_id
 
 
 def test_06_connections_beyond_max_connections_per_ip_are_closed_at_once(broker: ApiBroker) -> None:

@@ -11,7 +11,6 @@ from broker.protocol.errors import ErrorCode
 from broker.protocol.messages import request_class
 from tests.integration.apis.brokers import BROKER_ID, ApiBroker, Topic
 from tests.integration.apis.wire import Client, versions
-from tests.peers.processes import wait_until
 
 MetadataRequest = request_class(ApiKey.METADATA)
 CreateTopicsRequest = request_class(ApiKey.CREATE_TOPICS)
@@ -44,27 +43,28 @@ def ask_existing(client: Client, version: int, *names: str) -> list[Any]:
     return topics
 
 
-def topic_with_dead_replica(broker: ApiBroker, label: str, *replicas: int, **configs: str) -> Topic:
-    """One partition whose replicas are given; brokers that do not exist are allowed here (behaviour 73)."""
-    name = broker.new_name(label)
-    assignment = CreateTopicsRequest.CreatableReplicaAssignment(partition_index=0, broker_ids=list(replicas))
+def create_assigned(client: Client, name: str, *replicas: list[int], **configs: str) -> ErrorCode:
+    """One partition per list of replicas; brokers that do not exist are allowed here (behaviour 73)."""
     wanted = CreateTopicsRequest.CreatableTopic(
-        name=name, num_partitions=-1, replication_factor=-1, assignments=[assignment],
+        name=name, num_partitions=-1, replication_factor=-1,
+        assignments=[CreateTopicsRequest.CreatableReplicaAssignment(partition_index=index, broker_ids=each)
+                     for index, each in enumerate(replicas)],
         configs=[CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=value)
                  for key, value in configs.items()],
     )  # fmt: skip
+    request = CreateTopicsRequest(topics=[wanted], timeout_ms=300)
+    (result,) = client.call(ApiKey.CREATE_TOPICS, 7, request).topics
+    return ErrorCode(result.error_code)
+
+
+def topic_with_dead_replica(broker: ApiBroker, label: str, *replicas: list[int], **configs: str) -> Topic:
+    """Partition 0 has a living replica."""
+    name = broker.new_name(label)
     with broker.connect() as client:
-        request = CreateTopicsRequest(topics=[wanted], timeout_ms=500)
-        (result,) = client.call(ApiKey.CREATE_TOPICS, 7, request).topics
-    assert result.error_code in (ErrorCode.NONE, ErrorCode.REQUEST_TIMED_OUT)
-    found: list[Any] = []
-
-    def known() -> bool:
-        found[:] = broker.metadata(name).topics
-        return len(found[0].partitions) == 1
-
-    wait_until(known, f"{name} is in the metadata", 10)
-    return Topic(name, bytes(found[0].topic_id))
+        error = create_assigned(client, name, *replicas, **configs)
+    assert error in (ErrorCode.NONE, ErrorCode.REQUEST_TIMED_OUT)
+    broker.wait_for_leaders(name, 1)
+    return Topic(name, bytes(broker.metadata(name).topics[0].topic_id))
 
 
 def test_18_version_0_takes_an_empty_list_for_all(broker: ApiBroker, client: Client) -> None:
@@ -148,7 +148,7 @@ def test_19_existing_and_new_topics_in_one_request(broker: ApiBroker, client: Cl
 
 @pytest.mark.parametrize("version", ALL_VERSIONS)
 def test_20_a_dead_replica_stays_in_the_lists(broker: ApiBroker, client: Client, version: int) -> None:
-    topic = topic_with_dead_replica(broker, "half-dead", BROKER_ID, DEAD_BROKER)
+    topic = topic_with_dead_replica(broker, "half-dead", [BROKER_ID, DEAD_BROKER])
     (found,) = ask_existing(client, version, topic.name)
     (partition,) = found.partitions
     assert (found.error_code, partition.leader_id) == (0, BROKER_ID)
@@ -163,15 +163,19 @@ def test_20_a_dead_replica_stays_in_the_lists(broker: ApiBroker, client: Client,
 
 
 @pytest.mark.parametrize("version", ALL_VERSIONS)
-def test_20_a_partition_without_a_living_leader_is_leader_not_available(
+def test_20_a_partition_that_never_had_a_living_replica_is_not_shown(
     broker: ApiBroker, client: Client, version: int
 ) -> None:
-    topic = topic_with_dead_replica(broker, "dead", DEAD_BROKER)
+    topic = topic_with_dead_replica(broker, "half-dead", [BROKER_ID], [DEAD_BROKER])
     (found,) = ask_existing(client, version, topic.name)
-    (partition,) = found.partitions
-    assert found.error_code == 0
-    assert (partition.error_code, partition.leader_id) == (ErrorCode.LEADER_NOT_AVAILABLE, -1)
-    assert list(partition.replica_nodes) == ([DEAD_BROKER] if version else [])
+    assert (found.error_code, [each.partition_index for each in found.partitions]) == (0, [0])
+
+
+def test_20_a_topic_that_never_had_a_living_replica_is_unknown(broker: ApiBroker, client: Client) -> None:
+    name = broker.new_name("dead")
+    assert create_assigned(client, name, [DEAD_BROKER]) == ErrorCode.REQUEST_TIMED_OUT
+    (found,) = ask_existing(client, 12, name)
+    assert found.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
 @pytest.mark.parametrize("version", ALL_VERSIONS)

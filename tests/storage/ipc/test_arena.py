@@ -382,3 +382,48 @@ def test_slabs_never_overlap_and_the_counts_add_up(seed: int) -> None:
     assert arena.used_bytes == 0
     assert 0 <= arena.idle_bytes <= 3 * MIB
     assert take(arena, 128 * MIB).offset == 0
+
+
+# What has begun goes on
+
+
+def test_bytes_that_are_there_count_although_they_are_over_budget() -> None:
+    arena = make(budget_bytes=3 * MIB)
+    first, second = take(arena, 4 * MIB), take(arena, 4 * MIB)
+    assert first.note_touched(4 * MIB), "the one that may"
+    assert not second.note_touched(MIB)
+    assert arena.used_bytes == 5 * MIB
+    assert not second.may_grow()
+    second.release()
+    assert (arena.used_bytes, arena.idle_bytes) == (4 * MIB, MIB)
+
+
+def test_the_next_may_exceed_the_budget_when_the_one_before_is_released() -> None:
+    arena = make(budget_bytes=3 * MIB)
+    told: list[int] = []
+    arena.room_callback = lambda: told.append(arena.used_bytes)
+    slabs = [take(arena, 4 * MIB) for _ in range(3)]
+    for slab in slabs:
+        slab.note_touched(3 * MIB + 1)
+    assert [slab.may_grow() for slab in slabs] == [True, False, False]
+    slabs[0].release()
+    assert told == [6 * MIB + 2], "not within the budget, but one at a time beyond it"
+    assert arena.under_pressure
+    assert [slab.may_grow() for slab in slabs[1:]] == [True, False]
+
+
+def test_what_continues_in_another_slab_is_not_held_back_by_the_budget() -> None:
+    arena = make(budget_bytes=MIB)
+    begun = take(arena, MIB)
+    begun.note_touched(MIB)
+    assert arena.allocate(1) is None
+    assert arena.allocate(1, continuing=True) is not None
+
+
+def test_room_for_something_new_is_room_for_all_of_it() -> None:
+    arena = make(budget_bytes=4 * MIB, reserve_bytes=MIB)
+    take(arena, 2 * MIB).note_touched(2 * MIB)
+    assert arena.has_room(MIB)
+    assert not arena.under_pressure
+    assert not arena.has_room(MIB + 1)
+    assert arena.under_pressure

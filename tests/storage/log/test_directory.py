@@ -25,6 +25,7 @@ from tests.storage.log.worlds import (
     batch,
     new_world,
     sized_batch,
+    trusted_end,
 )
 
 
@@ -275,20 +276,49 @@ def test_a_full_disk_while_closing_leaves_no_marker_but_a_log_that_loads(tmp_pat
     assert failures >= 8
 
 
-def test_a_full_disk_while_loading_is_no_loss(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_restart_needs_no_room(tmp_path: Path, trusted: bool) -> None:
+    """Not one byte can be written, and everything is served; appends go on when there is room again."""
     world, files = faulty_world(tmp_path)
-    failures = 0
+    log = world.log()
+    append(log, *(sized_batch(400, producer=Producer(7, 0, index)) for index in range(1, 6)))
+    end = trusted_end(log)
+    files.fail_always()
+    world.reopen(trusted_end_of=(lambda topic, partition: end) if trusted else None)
+    assert world.directory.failed == {}
+    log = world.log()
+    assert (log.log_end_offset, log.producer_state.producers[7].last_sequence) == (7, 5)
+    assert log.segments[-1].max_timestamp == NOW_MS
+    assert log.truncate_to(6)
+    assert log.maybe_increment_log_start(2, "DeleteRecords")
+    assert log.delete_old_segments(NOW_MS, 6) == 1
+    assert world.directory.close({}) != []
+    files.fail_at(None)
+    log.become_leader(1)
+    append(log, sized_batch(400, producer=Producer(7, 0, 5)))
+    assert world.directory.close({}) == []
+    world.reopen()
+    assert (world.log().log_start_offset, world.log().log_end_offset) == (2, 7)
+
+
+def test_a_passing_shortage_while_loading_is_no_loss(tmp_path: Path) -> None:
+    """Whichever write of the load fails: the log is loaded all the same, or loads at the next try."""
+    world, files = faulty_world(tmp_path)
+    (tmp_path / "orders-0" / f"{0:020d}.timeindex").unlink()
+    failure = 0
     while True:
-        files.fail_at(failures)
+        files.fail_at(failure)
         try:
             world.reopen()
-            break
         except OSError as error:
             assert error.errno == errno.ENOSPC
-            failures += 1
-    assert failures >= 1
-    assert world.log().log_end_offset == 2
-    assert world.log().producer_state.producers[7].last_sequence == 0
+        else:
+            assert world.log().log_end_offset == 2
+            assert world.log().producer_state.producers[7].last_sequence == 0
+            if files.calls <= failure:
+                break
+        failure += 1
+    assert failure >= 2
 
 
 def test_a_checkpoint_that_does_not_fit_keeps_the_old_one(tmp_path: Path) -> None:
@@ -305,6 +335,7 @@ def test_a_checkpoint_that_does_not_fit_keeps_the_old_one(tmp_path: Path) -> Non
 
 def test_a_dead_disk_at_load_fails_the_directory(tmp_path: Path) -> None:
     world, files = faulty_world(tmp_path, errno.EIO)
+    (tmp_path / "orders-0" / f"{0:020d}.timeindex").unlink()
     files.fail_at(0)
     with pytest.raises(DirectoryFailed):
         world.reopen()

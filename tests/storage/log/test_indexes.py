@@ -133,7 +133,7 @@ def test_only_larger_timestamps_get_an_entry(tmp_path: Path) -> None:
 
 def test_an_empty_time_index_has_no_timestamp(tmp_path: Path) -> None:
     index = time_index(tmp_path)
-    assert index.last_entry() == TimestampOffset(-1, BASE)
+    assert index.last == TimestampOffset(-1, BASE)
     index.maybe_append(-1, 110)
     assert index.entry_count == 0
 
@@ -151,7 +151,7 @@ def test_time_truncation_keeps_offsets_below(tmp_path: Path, offset: int, left: 
     index = filled_time_index(tmp_path)
     index.truncate_to(offset)
     assert (index.entry_count, (tmp_path / "t").stat().st_size) == (left, left * 12)
-    assert index.last_timestamp == time_index(tmp_path).last_timestamp
+    assert index.last == time_index(tmp_path).last
 
 
 @pytest.mark.parametrize(("damage", "complaint"), [
@@ -164,6 +164,30 @@ def test_a_time_index_that_cannot_be_right_says_why(tmp_path: Path, damage: byte
     with open(tmp_path / "t", "ab") as file:
         file.write(damage)
     assert complaint in (time_index(tmp_path).problem(140) or "")
+
+
+def test_recovery_writes_only_what_differs_from_the_file(tmp_path: Path) -> None:
+    """So that an index that is right already needs no room on a full disk."""
+    index = filled_offset_index(tmp_path)
+    data = (tmp_path / "o").read_bytes()
+    index.replace(data)
+    assert (bytes(index.pending), index.entry_count, index.last_offset) == (b"", 3, 130)
+    index.replace(data[:8] + struct.pack(">ii", 25, 9999))
+    assert (bytes(index.pending), index.entry_count) == (struct.pack(">ii", 25, 9999), 2)
+    index.write_pending()
+    assert (tmp_path / "o").read_bytes() == data[:8] + struct.pack(">ii", 25, 9999)
+
+
+@pytest.mark.parametrize("kept", range(4))
+def test_recovery_replaces_any_content(tmp_path: Path, kept: int) -> None:
+    index = filled_time_index(tmp_path)
+    data = (tmp_path / "t").read_bytes()[:12 * kept] + struct.pack(">qi", 9000, 135)
+    index.replace(data)
+    index.write_pending()
+    assert (tmp_path / "t").read_bytes() == data
+    assert index.last == TimestampOffset(9000, BASE + 135)
+    index.replace(b"")
+    assert ((tmp_path / "t").read_bytes(), index.last.timestamp) == (b"", -1)
 
 
 # -- transaction index

@@ -19,7 +19,7 @@ from tests.storage.log.worlds import World, append, batch, file_contents
 pytestmark = pytest.mark.kafka
 
 TOPIC = "shared"
-SETTINGS = {"num.partitions": "1", "log.segment.bytes": "30000", "log.index.interval.bytes": "1000",
+SETTINGS = {"num.partitions": "1", "log.segment.bytes": "10000", "log.index.interval.bytes": "1000",
             "log.message.timestamp.type": "CreateTime"}
 
 
@@ -39,6 +39,7 @@ class Turns:
             self._keep(plain, b"plain-%d-%d" % (len(self.values), index))
             transactional.begin_transaction()
             transactional.produce(TOPIC, b"x" * 700 if index % 3 == 0 else b"in-%d" % index)
+            assert transactional.flush(30) == 0  # an abort would drop what has not been sent
             if index % 3 == 0:
                 transactional.abort_transaction(30)
             else:
@@ -67,7 +68,7 @@ class Turns:
 
 def load(path: Path) -> tuple[World, LoadReport]:
     """Kafka's directory in our hands; its internal topics come along."""
-    world = World(path, LogConfig(segment_size_bytes=30000, index_interval_bytes=1000))
+    world = World(path, LogConfig(segment_size_bytes=10000, index_interval_bytes=1000))
     world.now_ms = 0  # no producer expires
     reports: dict[tuple[str, int], LoadReport] = {}
     world.load(progress=lambda done, total, key, report: reports.update({key: report}))

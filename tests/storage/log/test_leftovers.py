@@ -17,7 +17,8 @@ def four_segments(path: Path) -> World:
     return world
 
 
-def rename(world: World, offset: int, old: str, new: str, *, suffixes: tuple[str, ...] = (".log", ".index")) -> None:
+def rename(world: World, offset: int, old: str, new: str,
+           suffixes: tuple[str, ...] = (".log", ".index")) -> None:
     for suffix in suffixes:
         base = Path(world.log().path, f"{offset:020d}{suffix}")
         Path(str(base) + old).rename(str(base) + new)

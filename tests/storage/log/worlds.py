@@ -150,14 +150,21 @@ class FaultyFiles(OsFileLayer):
         self.calls = 0
         self.failing_call: int | None = None
         self.written_part = 0.5
+        self.full = False
 
     def fail_at(self, call: int | None) -> None:
         self.calls = 0
+        self.full = False
         self.failing_call = call
+
+    def fail_always(self) -> None:
+        """The disk is full and stays so."""
+        self.fail_at(None)
+        self.full = True
 
     def _fails(self) -> bool:
         self.calls += 1
-        return self.calls - 1 == self.failing_call
+        return self.full or self.calls - 1 == self.failing_call
 
     def open_write(self, path: str, *, create: bool = True, truncate: bool = False,
                    exclusive: bool = False) -> int:
