@@ -25,7 +25,7 @@ import trio
 
 from broker.config.kafka_config import KafkaConfig
 from broker.protocol.primitives import uuid_to_text
-from controller import identity, log_directories, rebuild
+from controller import identity, log_directories, lost_metadata
 from controller.cluster_runtime import new_uuid, report
 from controller.event_loop import EventLoop
 from controller.events import FrontEndRestarted, RegisterWanted
@@ -114,7 +114,7 @@ async def _identify(context: ControllerContext, database: EmbeddedDatabase, stor
     await identity.ensure_paths(store)
     broker_id = await _broker_id(config, claims, database, store)
     claims.check_owner(None, broker_id)
-    await rebuild.rebuild_if_lost(store, config, claims, broker_id, lambda: uuid_to_text(new_uuid()))
+    await lost_metadata.rebuild_if_lost(store, config, claims, broker_id, lambda: uuid_to_text(new_uuid()))
     cluster_id = await identity.cluster_id(store, lambda: uuid_to_text(new_uuid()))
     claims.check_owner(cluster_id, broker_id)
     await database.claim(broker_id)

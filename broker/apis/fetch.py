@@ -22,9 +22,10 @@ from broker.network.connection import Answer, Connection, Request
 from broker.network.send_file import FileRange, Part
 from broker.protocol.errors import ErrorCode
 from broker.protocol.frames import RequestHeader
+from broker.protocol.hot_common import NodeEndpoint
 from broker.protocol.hot_fetch import FetchRequest, parse_fetch_request
 from broker.protocol.hot_fetch_response import fetch_response_encoder
-from broker.replica.fetch_session import FetchContext, Target, TopicKey
+from broker.replica.fetch_session import FetchContext, FetchSession, Target, TopicKey
 from broker.replica.log_read import Obstacle, ReadResult, failed, read
 from broker.replica.partition import Partition
 from storage.reader.errors import ColdReadError
@@ -37,6 +38,15 @@ PATIENCE_ATTEMPTS_MAX = 200
 FIRST_VERSION_WITH_ZSTD = 10
 LAST_VERSION_WITHOUT_STORAGE_ERROR = 5
 NO_PREFERRED_REPLICA = -1
+FIRST_VERSION_WITH_LEADER_HINTS = 16
+
+NOT_FOUND_ERRORS = frozenset((ErrorCode.UNKNOWN_TOPIC_ID, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
+"""Such partitions are not read: they are answered behind the others and do not end the others' wait."""
+
+ERRORS_WITH_LEADER_HINT = frozenset((ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH))
+
+
+NOT_COUNTED = -1
 
 
 class FetchOperation:
@@ -44,8 +54,8 @@ class FetchOperation:
 
     __slots__ = (
         "answered", "connection", "context", "correlation_id", "isolation_level", "is_follower",
-        "max_bytes", "min_bytes", "obstacles_met", "overcoming", "overdue", "services", "tick", "version",
-        "watched",
+        "max_bytes", "min_bytes", "missing_count", "obstacles_met", "overcoming", "overdue", "services",
+        "tick", "version", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -59,8 +69,9 @@ class FetchOperation:
         self.version = header.api_version
         self.isolation_level = parsed.isolation_level
         self.is_follower = parsed.replica_id >= 0
-        self.min_bytes = parsed.min_bytes
         self.max_bytes = min(parsed.max_bytes, services.config["fetch.max.bytes"])
+        self.min_bytes = min(parsed.min_bytes, self.max_bytes)
+        self.missing_count = NOT_COUNTED
         self.tick = -1
         self.watched: list[Partition] = []
         self.answered = False
@@ -73,8 +84,8 @@ class FetchOperation:
     def attempt(self, final: bool) -> list[Part] | None:
         """Read every target; the answer, or None when it is worth waiting (behaviour 40)."""
         results: list[ReadResult] = []
-        total = 0
-        immediate = final or not self.context.targets and self.context.session is None
+        total = missing = 0
+        immediate = final
         min_one = self.version >= FIRST_FETCH_WITH_FORMAT_V2 - 1
         for target in self.context.targets:
             result = self._read(target, self.max_bytes - total, min_one)
@@ -82,8 +93,11 @@ class FetchOperation:
             if result.data.size_bytes:
                 total += result.data.size_bytes
                 min_one = False
-            if result.error or result.diverging is not None:
+            if result.error in NOT_FOUND_ERRORS:
+                missing += 1
+            elif result.error or result.diverging is not None:
                 immediate = True
+        immediate |= self._misses(missing)
         waits = self._overcome(results) if total == 0 else _let_go(results)
         if not waits and (immediate or total >= self.min_bytes):
             return self._answer(results)
@@ -91,6 +105,14 @@ class FetchOperation:
             if result.data.file_range is not None:
                 result.data.file_range.release()
         return None
+
+    def _misses(self, missing: int) -> bool:
+        """Whether there is nothing to wait for: no partition at all, or one that has just gone."""
+        known, self.missing_count = self.missing_count, missing
+        if known != NOT_COUNTED:
+            return missing > known
+        session = self.context.session
+        return missing == len(self.context.targets if session is None else session.targets)
 
     def _overcome(self, results: list[ReadResult]) -> bool:
         """Start a task for the first obstacle; True when the answer has to wait for it."""
@@ -150,8 +172,7 @@ class FetchOperation:
         if partition is None:
             if self.services.metadata.partition(topic, target.number) is not None:
                 return ErrorCode.NOT_LEADER_OR_FOLLOWER
-            by_id = isinstance(target.key, bytes)
-            return ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         if isinstance(target.key, bytes) and target.key != partition.topic_id:
             return ErrorCode.INCONSISTENT_TOPIC_ID
         if self.is_follower:
@@ -198,7 +219,7 @@ class FetchOperation:
     def _retarget(self) -> None:
         """An incremental fetch looks at what has changed since it was parked, too."""
         if self.context.incremental and self.context.session is not None:
-            self.context.targets = list(self.context.session.pending.values())
+            self.context.targets = self.context.session.to_serve()
 
     def _deliver(self, final: bool) -> None:
         parts = self.attempt(final)
@@ -226,34 +247,54 @@ class FetchOperation:
         by_id = self.version >= FIRST_VERSION_WITH_TOPIC_IDS
         topics: list[Any] = []
         ranges: list[FileRange | None] = []
+        nodes: dict[int, NodeEndpoint] = {}
         last_key: TopicKey | None = None
-        for target, result in zip(context.targets, results, strict=True):
+        for target, result in self._in_answer_order(results):
             if not self._belongs(target, result):
                 continue
             if not topics or last_key != target.key:
                 last_key = target.key
                 topics.append((None, last_key, []) if by_id else (last_key, None, []))
-            topics[-1][2].append(_row(target, result))
+            leader = None
+            if result.error in ERRORS_WITH_LEADER_HINT and self.version >= FIRST_VERSION_WITH_LEADER_HINTS:
+                leader = self._leader_hint(target, nodes)
+            topics[-1][2].append(_row(target, result, leader))
             ranges.append(result.data.file_range)
         encoded = fetch_response_encoder(self.version).encode(
-            self.correlation_id, 0, context.error, context.session_id, topics
+            self.correlation_id, 0, context.error, context.session_id, topics, list(nodes.values())
         )
         return [ranges[part] if isinstance(part, int) else part for part in encoded]  # type: ignore[misc]
 
+    def _in_answer_order(self, results: list[ReadResult]) -> list[tuple[Target, ReadResult]]:
+        pairs = list(zip(self.context.targets, results, strict=True))
+        if 0 < self.missing_count < len(pairs):
+            pairs.sort(key=lambda pair: pair[1].error in NOT_FOUND_ERRORS)
+        return pairs
+
+    def _leader_hint(self, target: Target, nodes: dict[int, NodeEndpoint]) -> tuple[int, int] | None:
+        """(leader, epoch) as metadata has them (KIP-951); `nodes` gets where it is reached."""
+        metadata = self.services.metadata
+        known = metadata.partition(target.topic or "", target.number)
+        if known is None:
+            return None
+        node = metadata.endpoint(known.leader, self.connection.listener_name)
+        if node is not None:
+            nodes[node.broker_id] = (node.broker_id, node.host, node.port, node.rack)
+        return (known.leader, known.leader_epoch)
+
     def _belongs(self, target: Target, result: ReadResult) -> bool:
         """Without a session every partition is answered; with one, those that bring news (KIP-227)."""
-        news = result.data.size_bytes > 0 or result.error != 0 or result.diverging is not None
         if self.context.session is None:
             return True
-        news = self._note_told(target, result, news)
-        return news or not self.context.incremental
+        return self._note_told(self.context.session, target, result) or not self.context.incremental
 
-    def _note_told(self, target: Target, result: ReadResult, news: bool) -> bool:
-        """Remember what the client now knows; True when the partition belongs into the answer."""
-        session = self.context.session
-        assert session is not None
+    def _note_told(self, session: FetchSession, target: Target, result: ReadResult) -> bool:
+        """Remember what the client now knows; True when there is news for it."""
+        news = result.data.size_bytes > 0 or result.error != 0 or result.diverging is not None
         if not news:
             session.pending.pop((target.key, target.number), None)
+        elif result.data.size_bytes and self.context.incremental:
+            session.put_last(target)
         changed = (
             target.told_high_watermark != result.high_watermark
             or target.told_log_start != result.log_start_offset
@@ -271,12 +312,12 @@ def _let_go(results: list[ReadResult]) -> bool:
     return False
 
 
-def _row(target: Target, result: ReadResult) -> tuple[Any, ...]:
+def _row(target: Target, result: ReadResult, leader: tuple[int, int] | None) -> tuple[Any, ...]:
     """One partition in the field order of `hot_fetch_response.PartitionResult`."""
     return (
         target.number, result.error, result.high_watermark, result.last_stable_offset,
         result.log_start_offset, result.data.size_bytes, result.aborted, NO_PREFERRED_REPLICA,
-        result.diverging, None,
+        result.diverging, leader,
     )  # fmt: skip
 
 

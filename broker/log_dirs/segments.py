@@ -94,7 +94,8 @@ class SegmentReaders:
     ) -> Slice:
         """The bytes from the batch that contains `fetch_offset`, within one segment, below `end_offset`.
 
-        fetch_offset < end_offset. At most `max_bytes`, but a whole first batch if `min_one_batch` (KIP-74).
+        fetch_offset < end_offset. At most `max_bytes`, but a whole first batch if `min_one_batch`, and
+        never a part of the first batch (KIP-74).
         Raises what the reader raises.
         """
         reader = self.reader(partition)
@@ -103,9 +104,11 @@ class SegmentReaders:
         stop = end.position if base == end.segment_base else reader.segment_size(base)
         available = stop - position
         size = min(available, max_bytes)
-        if size < available and min_one_batch:
+        if size < available:
             header = reader.batch_header_at(base, position, stop)
-            size = max(size, min(available, header.batch_length + LOG_OVERHEAD_BYTES))
+            first_size = min(available, header.batch_length + LOG_OVERHEAD_BYTES)
+            if size < first_size:
+                size = first_size if min_one_batch else 0
         if size <= 0:
             return EMPTY
         directory = partition.directory_index

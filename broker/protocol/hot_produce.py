@@ -40,8 +40,8 @@ from broker.protocol.primitives import (
 VERSION_MAX = API_SPECS[ApiKey.PRODUCE].max_version
 FLEXIBLE_FROM = 9
 LEADER_HINT_FROM = 10  # KIP-951: current leader and node endpoints
-# Topics and partitions of all topics together: as many partitions as a log directory has room for. Without a bound, 100 MiB of
-# partitions without records would occupy the loop for half a minute.
+# Topics and partitions of all topics together: as many partitions as a log directory has room for. Without
+# a bound, 100 MiB of partitions without records would occupy the loop for half a minute.
 PARTITION_COUNT_MAX = 1 << 16
 
 PartitionExtent = tuple[int, int, int]  # partition, start and end of its record set; start -1: null
@@ -158,7 +158,7 @@ def _parse_flexible(view: memoryview, position: int, end: int) -> tuple[ProduceR
         topic_count, position = decode_uvarint(view, position - 1)
     if not 0 < topic_count <= end - position + 1:
         refuse_count("topics", topic_count - 1)
-    count_left = PARTITION_COUNT_MAX - topic_count
+    count_left = PARTITION_COUNT_MAX - topic_count + 1
     topics = []
     for _ in range(topic_count - 1):
         size = view[position]
@@ -176,7 +176,7 @@ def _parse_flexible(view: memoryview, position: int, end: int) -> tuple[ProduceR
             partition_count, position = decode_uvarint(view, position - 1)
         if not 0 < partition_count <= end - position + 1:
             refuse_count("partitions", partition_count - 1)
-        count_left -= partition_count
+        count_left -= partition_count - 1
         if count_left < 0:
             _refuse_crowd()
         partitions = []

@@ -13,6 +13,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Protocol
 
 from broker.protocol.errors import ErrorCode
@@ -32,13 +33,14 @@ class Target:
 
     __slots__ = (
         "current_leader_epoch", "fetch_offset", "key", "last_fetched_epoch", "max_bytes", "number",
-        "partition", "told_high_watermark", "told_log_start", "topic",
+        "partition", "rank", "told_high_watermark", "told_log_start", "topic",
     )  # fmt: skip
 
     def __init__(self, key: TopicKey, topic: str | None, wanted: tuple[int, int, int, int, int, int]) -> None:
         self.key = key
         self.topic = topic
         self.partition: Partition | None = None
+        self.rank = 0
         self.told_high_watermark = -1
         self.told_log_start = -1
         self.ask(wanted)
@@ -49,6 +51,9 @@ class Target:
          self.max_bytes) = wanted  # fmt: skip
 
 
+_RANK = attrgetter("rank")
+
+
 class Waiting(Protocol):
     """The fetch that waits on a session, if any."""
 
@@ -56,7 +61,11 @@ class Waiting(Protocol):
 
 
 class FetchSession:
-    """`targets` in service order; `pending` holds those that the next fetch must look at."""
+    """`targets` by place; `pending` holds those that the next fetch must look at.
+
+    They are served by rank: who gave data goes behind all others, so that with tight limits everybody gets
+    a turn.
+    """
 
     def __init__(self, session_id: int, by_id: bool, privileged: bool, now_s: float) -> None:
         self.session_id = session_id
@@ -64,10 +73,11 @@ class FetchSession:
         self.privileged = privileged
         self.created_s = self.last_used_s = now_s
         self.epoch = INITIAL_EPOCH + 1
-        self.targets: OrderedDict[tuple[TopicKey, int], Target] = OrderedDict()
+        self.targets: dict[tuple[TopicKey, int], Target] = {}
         self.pending: dict[tuple[TopicKey, int], Target] = {}
         self.waiting: Waiting | None = None
         self._by_partition: dict[Partition, Target] = {}
+        self._last_rank = 0
 
     def want(self, key: TopicKey, topic: str | None, wanted: tuple[int, int, int, int, int, int]) -> None:
         """Add a partition or take the client's new offset for it."""
@@ -75,10 +85,22 @@ class FetchSession:
         target = self.targets.get(place)
         if target is None:
             target = self.targets[place] = Target(key, topic, wanted)
+            self.put_last(target)
         else:
             target.ask(wanted)
             target.topic = topic if topic is not None else target.topic
         self.pending[place] = target
+
+    def put_last(self, target: Target) -> None:
+        """It has just joined, or has just given data."""
+        self._last_rank += 1
+        target.rank = self._last_rank
+
+    def to_serve(self) -> list[Target]:
+        """What the next fetch looks at, in its order."""
+        if len(self.pending) < 2:
+            return list(self.pending.values())
+        return sorted(self.pending.values(), key=_RANK)
 
     def forget(self, key: TopicKey, number: int) -> None:
         target = self.targets.pop((key, number), None)
@@ -127,6 +149,14 @@ class FetchContext:
         return NO_SESSION if self.session is None else self.session.session_id
 
 
+def _distinct(
+    wanted: Iterable[tuple[TopicKey, str | None, tuple[int, int, int, int, int, int]]],
+) -> list[Target]:
+    """Of a partition that is named twice the last wish counts, in the place of the first."""
+    targets = {(key, entry[0]): Target(key, topic, entry) for key, topic, entry in wanted}
+    return list(targets.values())
+
+
 def refused(error: ErrorCode) -> FetchContext:
     return FetchContext(int(error), None, [], False)
 
@@ -154,7 +184,7 @@ class FetchSessions:
             if session_id != NO_SESSION:
                 self._remove(session_id)
             if epoch == FINAL_EPOCH:
-                return FetchContext(0, None, [Target(*entry) for entry in wanted], False)
+                return FetchContext(0, None, _distinct(wanted), False)
             return self._full(by_id, privileged, list(wanted))
         session = self._sessions.get(session_id)
         if session is None:
@@ -169,10 +199,10 @@ class FetchSessions:
         self, by_id: bool, privileged: bool,
         wanted: list[tuple[TopicKey, str | None, tuple[int, int, int, int, int, int]]],
     ) -> FetchContext:  # fmt: skip
-        """A full fetch, which makes a session when there is room and something to keep."""
+        """A full fetch, which makes a session when there is room, even one of nothing, as Kafka does."""
         now = self._clock()
-        if not wanted or not self._make_room(privileged, len(wanted), now):
-            return FetchContext(0, None, [Target(*entry) for entry in wanted], False)
+        if not self._make_room(privileged, len(wanted), now):
+            return FetchContext(0, None, _distinct(wanted), False)
         session_id = NO_SESSION
         while session_id == NO_SESSION or session_id in self._sessions:
             session_id = self._random.randrange(1, EPOCH_MAX)
@@ -197,7 +227,7 @@ class FetchSessions:
             self._remove(session.session_id)
             return FetchContext(0, None, [], True)
         session.epoch = 1 if session.epoch == EPOCH_MAX else session.epoch + 1
-        return FetchContext(0, session, list(session.pending.values()), True)
+        return FetchContext(0, session, session.to_serve(), True)
 
     def _make_room(self, privileged: bool, size: int, now_s: float) -> bool:
         """Room for one more: evict the longest unused if stale, else a lesser one that had its time."""

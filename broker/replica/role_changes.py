@@ -28,7 +28,8 @@ from broker.replica.partition import Partition, Role
 from broker.replica.registry import PartitionRegistry
 from broker.replica.storage_calls import StorageCalls, StorageGoneError, StorageRefusedError
 from broker.replica.turns import Turns
-from storage.ipc.entries import SubmissionKind
+from storage.ipc.entries import C_FIRST_UNSTABLE_OFFSET, C_LOG_END_OFFSET, SubmissionKind
+from storage.ipc.ring import CompletionEntry
 
 log = logging.getLogger(__name__)
 
@@ -227,11 +228,11 @@ class RoleChanges:
 
     async def _call(
         self, partition: Partition, kind: SubmissionKind, leader_epoch: int = -1,
-        message: dict[str, Any] | None = None,
-    ) -> Any:  # fmt: skip
+        message: dict[str, Any] | None = None, arg0: int = 0,
+    ) -> tuple[CompletionEntry, Any]:  # fmt: skip
         link = self._log_dirs.links[partition.directory_index]
         slot, generation = partition.slot, partition.slot_generation
-        return (await self._storage.call(link, kind, slot, generation, leader_epoch, message))[1]
+        return await self._storage.call(link, kind, slot, generation, leader_epoch, message, arg0)
 
     # LeaderAndIsr
 
@@ -258,7 +259,11 @@ class RoleChanges:
     async def _take_role(self, partition: Partition, state: Any) -> None:
         leads = state.leader == self._broker_id
         kind = SubmissionKind.BECOME_LEADER if leads else SubmissionKind.BECOME_FOLLOWER
-        result = await self._call(partition, kind, state.leader_epoch)
+        alone = leads and tuple(state.isr) == (self._broker_id,)
+        watermark = partition.log_end_offset if alone else partition.high_watermark
+        completion, result = await self._call(partition, kind, state.leader_epoch, arg0=watermark)
+        if partition.log_end_offset == completion[C_LOG_END_OFFSET]:  # else a later append has told
+            partition.first_unstable_offset = completion[C_FIRST_UNSTABLE_OFFSET]
         partition.replicas = tuple(state.replicas)
         partition.isr = tuple(state.isr)
         partition.partition_epoch = state.partition_epoch

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from broker.protocol.api_keys import ApiKey
 from storage.ipc.contexts import ControllerContext, FrontEndContext, StorageContext
 
 
@@ -24,17 +25,28 @@ class Composition:
     preload: Callable[[], None]
 
 
+COMPILED_AHEAD = (
+    (ApiKey.API_VERSIONS, 3),
+    (ApiKey.METADATA, 4), (ApiKey.METADATA, 12),
+    (ApiKey.LIST_OFFSETS, 7),
+    (ApiKey.INIT_PRODUCER_ID, 4),
+)  # fmt: skip
+"""The first requests of today's clients: 5 ms at start, instead of 1 ms of each one's loop."""
+
+
 def production() -> Composition:
     """The node as shipped."""
     return Composition(_front_end_main, _storage_main, _controller_main, _helper_main, _preload)
 
 
 def _preload() -> None:
-    import controller.main  # noqa: F401
-    import storage.process.main  # noqa: F401
-
     import broker.front_end  # noqa: F401
+    import controller.main  # noqa: F401
     import storage.helpers.main  # noqa: F401
+    import storage.process.main  # noqa: F401
+    from broker.protocol.codec import compile_ahead
+
+    compile_ahead(COMPILED_AHEAD)
 
 
 def _front_end_main(context: FrontEndContext) -> int:

@@ -26,11 +26,15 @@ from storage.log.log_segment import LogSegment
 
 @dataclass(frozen=True, slots=True)
 class FlushPlan:
-    """recovery_point: what the log's may become once `run` has returned. directories: synced after paths."""
+    """recovery_point: what the log's may become once `run` has returned. directories: synced after paths.
+
+    truncation_count: of the log when the plan was made; after another truncation the plan says nothing.
+    """
 
     recovery_point: int
     paths: tuple[str, ...]
     directories: tuple[str, ...]
+    truncation_count: int = 0
 
     def run(self, files: FileLayer) -> None:
         """Raises DirectoryFailed if the disk refused: the pages count as lost, never try again.
@@ -71,7 +75,7 @@ class FlushPlan:
 
 
 def plan_flush(directory: str, segments: Sequence[LogSegment], recovery_point: int,
-               offset: int) -> FlushPlan | None:
+               offset: int, truncation_count: int = 0) -> FlushPlan | None:
     """Cover [recovery_point, offset); None if that is nothing. segments: all of the log, ascending."""
     if offset <= recovery_point:
         return None
@@ -88,7 +92,7 @@ def plan_flush(directory: str, segments: Sequence[LogSegment], recovery_point: i
     directories = [directory] if new_files else []
     if segments[0].base_offset >= recovery_point:
         directories.append(os.path.dirname(directory))  # the partition itself may be new
-    return FlushPlan(offset, tuple(paths), tuple(directories))
+    return FlushPlan(offset, tuple(paths), tuple(directories), truncation_count)
 
 
 def ended_segment_paths(segment: LogSegment, next_base_offset: int) -> list[str]:

@@ -125,7 +125,7 @@ class PartitionLog:
                  "active_size_bytes", "segment_list_version", "leader_epoch_cache", "segments",
                  "producer_state", "snapshots", "recently_used", "publish_version", "_environment",
                  "last_flush_monotonic_ms", "_extra_snapshots", "_bytes_since_snapshot", "_indexes_synced",
-                 "_active", "_next_offset", "_staged_size_bytes", "_chunks", "_base_state",
+                 "_truncation_count", "_active", "_next_offset", "_staged_size_bytes", "_chunks", "_base_state",
                  "_plain_attributes", "_timestamps_bounded", "_message_size_bytes_max", "_segment_size_bytes",
                  "_log_append_time")
 
@@ -150,6 +150,7 @@ class PartitionLog:
         self._extra_snapshots: list[int] = []
         self._bytes_since_snapshot = 0
         self._indexes_synced = loaded.indexes_synced
+        self._truncation_count = 0
         self._chunks: list[_Chunk] = []
         self._base_state: SegmentState | None = None
         self._staged_size_bytes = 0
@@ -390,11 +391,13 @@ class PartitionLog:
     def plan_flush(self, offset: int | None = None) -> FlushPlan | None:
         """What has to be synced so that the recovery point can become `offset` (default: the log end)."""
         end = self.log_end_offset if offset is None else min(offset, self.log_end_offset)
-        return plan_flush(self.path, self.segments, self.recovery_point, end)
+        return plan_flush(self.path, self.segments, self.recovery_point, end, self._truncation_count)
 
     def finish_flush(self, plan: FlushPlan) -> None:
-        """`plan.run` has returned; the log may have been truncated meanwhile."""
-        self.recovery_point = max(self.recovery_point, min(plan.recovery_point, self.log_end_offset))
+        """`plan.run` has returned. If the log was truncated meanwhile, others may lie at these offsets now."""
+        if plan.truncation_count != self._truncation_count:
+            return
+        self.recovery_point = max(self.recovery_point, plan.recovery_point)
         self.last_flush_monotonic_ms = self._environment.monotonic_ms()
 
     def flush(self, offset: int | None = None) -> None:
@@ -549,6 +552,7 @@ class PartitionLog:
         self._next_offset = self.log_end_offset = offset
         self.active_base_offset, self.active_size_bytes = base_offset, position
         self.recovery_point = min(self.recovery_point, offset)
+        self._truncation_count += 1
         self._names_begin()
 
     def _cut(self, segment: LogSegment, offset: int) -> None:

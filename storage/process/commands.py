@@ -148,8 +148,10 @@ class Commands:
         }
 
     def _become_leader(self, entry: SubmissionEntry, _: Any, __: CompletionProducer) -> tuple[PartitionLog, Any]:
+        """arg0: the high watermark that the new leader begins with; what ended below it is stable."""
         partition_log = self._log(entry)
         partition_log.become_leader(entry[5])
+        partition_log.on_high_watermark_updated(entry[10])
         return partition_log, {"leader_epochs": _epochs(partition_log)}
 
     def _become_follower(

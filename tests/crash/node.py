@@ -6,6 +6,7 @@ Runs in: the test process; the supervisor is its child.
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -61,17 +62,27 @@ class Node(OttlaBroker):
     def strike_supervisor(self) -> list[int]:
         """SIGKILL to the supervisor alone; the pids of what hung on it. The broker may be started again."""
         below = [process.pid for process in descendants(self.pid)[1:]]
-        process, self._process = self._running(), None
-        os.kill(process.pid, signal.SIGKILL)
-        process.kill()
+        self._strike_and_forget([self.pid])
         return below
 
     def strike_tree(self) -> None:
         """SIGKILL to all at once; the broker may be started again at once."""
+        self._strike_and_forget([process.pid for process in descendants(self.pid)])
+
+    def _strike_and_forget(self, pids: list[int]) -> None:
+        """Waits for the supervisor only: its orphans are the business of init, which takes its time."""
         process, self._process = self._running(), None
-        for each in descendants(process.pid):
-            os.kill(each.pid, signal.SIGKILL)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        while process.return_code is None:
+            time.sleep(0.001)
         process.kill()
+
+    def close(self) -> None:
+        """For fixtures: gone, running or not."""
+        if self._process is not None:
+            self.strike_tree()
 
     def markers(self) -> list[Path]:
         """Clean-shutdown markers that are there."""

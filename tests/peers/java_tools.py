@@ -69,6 +69,9 @@ class JavaTools:
         """
         suffixes = (".log", ".index", ".timeindex", ".txnindex")
         files = [path for path in (log_file.with_suffix(suffix) for suffix in suffixes) if path.exists()]
-        text = self.dump_log_segments(files, "--deep-iteration", "--print-data-log")
-        lines = text.splitlines()
+        return self.complaints_about_files(files, "--deep-iteration", "--print-data-log")
+
+    def complaints_about_files(self, files: Sequence[Path], *options: str) -> list[str]:
+        """Lines in which Kafka finds fault with any of these files, in one JVM."""
+        lines = self.dump_log_segments(files, *options).splitlines()
         return [line for line in lines if any(complaint in line for complaint in _DUMP_COMPLAINTS)]

@@ -238,12 +238,15 @@ async def test_a_closed_connection_ends_its_task_wherever_that_waits(bench: Benc
     assert not bench.nursery.child_tasks
 
 
-async def test_a_connection_closed_before_its_task_begins_does_nothing(bench: Bench) -> None:
+async def test_a_connection_closed_before_its_task_begins_does_nothing(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     peer, connection = bench.connect()
     connection.close()
     await settle()
     assert await peer.is_closed()
     assert bench.closed == [connection]
+    assert lines(caplog) == []
 
 
 async def test_a_request_stays_readable_for_its_handler_after_the_close(bench: Bench) -> None:

@@ -92,6 +92,7 @@ async def test_who_leaves_while_waiting_for_room_is_forgotten(bench: Bench) -> N
     connection.close()
     await settle()
     assert not bench.nursery.child_tasks
+    assert not bench.receive._refused
     used.release()
     assert await peer.is_closed()
 

@@ -237,7 +237,14 @@ async def test_who_reads_no_answers_is_not_read_from(bench: Bench) -> None:
 async def test_one_connection_with_many_requests_leaves_others_their_turn(bench: Bench) -> None:
     greedy, _ = bench.connect()
     other, _ = bench.connect()
-    await greedy.send(b"".join(request_frame(METADATA, number) for number in range(1000)))
-    await other.send(request_frame(METADATA, 5000))
+
+    def begin(request: Request, correlation_id: int) -> Answer:
+        other.sock.send(request_frame(METADATA, 5000))
+        return answer_frame(correlation_id)
+
+    bench.service.handlers[FETCH] = begin
+    await greedy.send(
+        request_frame(FETCH, 0) + b"".join(request_frame(PRODUCE, number) for number in range(1000))
+    )
     await settle()
     assert bench.service.correlation_ids.index(5000) < 500

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.protocol.codec import decode, encode
+from broker.protocol.api_keys import ApiKey
+from broker.protocol.codec import compile_ahead, decode, encode
 from broker.protocol.compile_decode import decoder_source, minimum_size
 from broker.protocol.compile_encode import encoder_source
 from broker.protocol.errors import MalformedError, ProtocolError, UnsupportedVersionError
-from broker.protocol.messages import message_class
+from broker.protocol.messages import message_class, request_class, response_class
 from broker.protocol.schema import message_names
 from tests.broker.protocol.values import random_message, versions_of
 
@@ -140,3 +141,9 @@ def test_compiled_functions_are_straight_line() -> None:
     cls = message_class("MetadataResponse").MetadataResponsePartition
     assert "unpack_h_i_i_i_B(buffer, position)" in decoder_source(cls, 9)[0]
     assert "pack_h_i_i_i_i(" in encoder_source(cls, 8)[0]
+
+
+def test_what_is_compiled_ahead_is_found_by_the_first_request() -> None:
+    compile_ahead([(ApiKey.DESCRIBE_CLUSTER, 1)])
+    assert 1 in request_class(ApiKey.DESCRIBE_CLUSTER).DECODERS
+    assert 1 in response_class(ApiKey.DESCRIBE_CLUSTER).ENCODERS

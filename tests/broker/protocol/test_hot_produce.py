@@ -12,6 +12,7 @@ from broker.protocol.codec import decode, encode
 from broker.protocol.errors import MalformedError, ProtocolError, UnsupportedVersionError
 from broker.protocol.frames import encode_response
 from broker.protocol.hot_produce import (
+    PARTITION_COUNT_MAX,
     VERSION_MAX,
     PartitionResult,
     ProduceRequest,
@@ -167,3 +168,19 @@ def test_what_a_version_lacks_is_left_out(version: int) -> None:
     frame = encode_produce_response(version, 1, [("t", [result])], 0, [(1, "host", 9092, None)])
     assert (b"bad" in frame) == (b"message" in frame) == (version >= 8)
     assert (b"host" in frame) == (version >= 10)
+
+
+@pytest.mark.parametrize("version", [3, 9])
+def test_more_partitions_than_a_directory_holds_are_refused_before_they_cost(version: int) -> None:
+    """100 MiB of partitions without records would occupy the loop for half a minute."""
+    def parse(topic_count: int, partition_count: int) -> ProduceRequest:
+        partitions = [Request.PartitionProduceData(index=0, records=None)] * partition_count
+        topic = Request.TopicProduceData(name="t", partition_data=partitions)
+        data = encode(Request(acks=1, timeout_ms=1, topic_data=[topic] * topic_count), version)
+        return parse_produce_request(memoryview(data), 0, len(data), version)
+
+    assert len(parse(1, PARTITION_COUNT_MAX - 1).topics[0][1]) == PARTITION_COUNT_MAX - 1
+    for topic_count, partition_count in [(1, PARTITION_COUNT_MAX), (2, PARTITION_COUNT_MAX // 2),
+                                         (PARTITION_COUNT_MAX + 1, 0)]:
+        with pytest.raises(MalformedError, match="are together over 65536"):
+            parse(topic_count, partition_count)

@@ -166,8 +166,6 @@ INVALID_HEADERS: dict[str, dict[str, int]] = {
     "no records": {"record_count": 0, "last_offset_delta": -1},
     "record count 0": {"record_count": 0},
     "negative record count": {"record_count": -1},
-    "more records than there are": {"record_count": 4, "last_offset_delta": 3},
-    "fewer records than there are": {"record_count": 1, "last_offset_delta": 0},
     "control batch": {"attributes": CONTROL_BIT},
     "producer without a sequence": {"producer_id": 7, "producer_epoch": 0, "base_sequence": -1},
 }

@@ -36,7 +36,8 @@ TIMES = (0, FIRST_TIMESTAMP_MS, *(FIRST_TIMESTAMP_MS + delta for delta in (1, 40
 class PartitionView(NamedTuple):
     """data: all whole batches from the log start. aborted: (producer id, first offset), ascending.
 
-    times: by timestamp asked, (timestamp, offset, leader epoch) found; for both isolation levels.
+    times: for each time asked and isolation level, timestamp, offset and, of a record that was found, its
+    leader epoch (for the ends of a log a broker gives its own, which differs).
     """
 
     log_start_offset: int
@@ -102,7 +103,7 @@ def _aborted(client: Client, topic: Topic, offset: int, partition: int) -> set[t
 def _time(client: Client, topic: Topic, time: int, partition: int, level: int) -> tuple[int, int, int, int, int]:
     found = list_offsets(client, topic, time, partition, isolation_level=level)
     assert found.error_code == 0, found
-    return time, level, found.timestamp, found.offset, found.leader_epoch
+    return time, level, found.timestamp, found.offset, found.leader_epoch if found.timestamp >= 0 else -1
 
 
 def consume(bootstrap: str, partitions: Mapping[str, int], **settings: Any) -> dict[Place, list[bytes | None]]:

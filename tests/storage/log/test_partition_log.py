@@ -351,6 +351,19 @@ def test_after_a_roll_the_ended_segment_can_be_flushed_elsewhere(tmp_path: Path)
     assert not log.has_ended_segments_to_flush
 
 
+def test_a_flush_that_a_truncation_has_overtaken_moves_nothing(log: PartitionLog) -> None:
+    """Other records may lie at these offsets by now."""
+    append(log, batch(5), batch(5))
+    plan = log.plan_flush()
+    assert plan is not None
+    plan.run(FaultyFiles())
+    log.truncate_to(5)
+    log.become_leader(1)
+    append(log, batch(9))
+    log.finish_flush(plan)
+    assert log.recovery_point == 0
+
+
 def test_a_failed_fsync_fails_the_directory(tmp_path: Path) -> None:
     class NoSync(FaultyFiles):
         def fdatasync(self, fd: int) -> None:
