@@ -12,6 +12,7 @@ Runs in: front end.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from broker.apis.ledger import FIRST_PRODUCE_WITH_FORMAT_V2
@@ -30,6 +31,8 @@ from broker.replica.partition import Partition
 from storage.ipc.entries import SubmissionKind
 from storage.ipc.refusal import unpack_refusal
 from storage.ipc.ring import CompletionEntry
+
+log = logging.getLogger(__name__)
 
 ADMIN_CLIENT_ID = "__admin_client"
 APPEND = int(SubmissionKind.APPEND)
@@ -140,7 +143,7 @@ class ProduceOperation:
         results = self.results
         if self.acks == 0:
             if any(result[0] for result in results):
-                self.connection.close()
+                self._close_connection()
         elif len(results) == 1 and not results[0][0]:
             topic, number, _ = self.plan[0]
             self.frame = encode_single_success(
@@ -149,6 +152,19 @@ class ProduceOperation:
         else:
             self.frame = self._encode()
         self.services.log_dirs.answered.add(self.connection)
+
+    def _close_connection(self) -> None:
+        """The only way to tell a producer that wants no answer (behaviour 7)."""
+        if not self.connection.closed:
+            topic, number, error = next(
+                (topic, number, result[0])
+                for (topic, number, _), result in zip(self.plan, self.results, strict=True) if result[0]
+            )  # fmt: skip
+            log.info(
+                "Closing connection from %s: %s for %s-%d, produced with acks=0",
+                self.connection.peer_host, ErrorCode(error).name, topic, number,
+            )  # fmt: skip
+            self.connection.close()
 
     def _encode(self) -> bytes:
         topics: list[tuple[str, list[Any]]] = []

@@ -158,6 +158,7 @@ class Connection:
             try:
                 while not self.closed and await self._receive():
                     pass
+                self._abandon()
             except (ProtocolError, CloseConnectionError) as error:
                 log.warning("Closing connection from %s: %s", self.peer_host, error)
             await self._let_answers_leave()
@@ -174,8 +175,14 @@ class Connection:
     async def _let_answers_leave(self) -> None:
         """What was received whole before the end is still answered, as far as the peer takes it."""
         with trio.move_on_after(LAST_ANSWERS_WAIT_S_MAX):
-            while not self.closed and (self.outbox or self.send_queue):
+            while not self.closed and (self.parked is not None or self.outbox or self.send_queue):
                 await self._wait()
+
+    def _abandon(self) -> None:
+        """Nobody will read the answer of a parked request."""
+        if self.parked is not None:
+            self.parked.abandon()
+            self.parked = None
 
     # Receiving
 
@@ -430,9 +437,7 @@ class Connection:
         if self.closed:
             return
         self.closed = True
-        if self.parked is not None:
-            self.parked.abandon()
-            self.parked = None
+        self._abandon()
         trio.lowlevel.notify_closing(self.sock)
         self.sock.close()
         release_parts(self.send_queue)

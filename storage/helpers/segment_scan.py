@@ -153,7 +153,8 @@ class _Scan:
 
     def run(self, verify_crc: bool) -> None:
         self.file_size = self.files.size_bytes(self.fd)
-        buffer = memoryview(bytearray(BUFFER_SIZE_BYTES if verify_crc else HEADER_BUFFER_SIZE_BYTES))
+        limit = BUFFER_SIZE_BYTES if verify_crc else HEADER_BUFFER_SIZE_BYTES
+        buffer = memoryview(bytearray(min(limit, max(self.file_size, 1))))  # thousands of files are tiny
         try:
             while self.position < self.file_size:
                 if self.file_size > POSITION_MAX and self.position > POSITION_MAX - len(buffer):

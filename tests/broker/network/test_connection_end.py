@@ -157,6 +157,15 @@ async def test_what_came_before_a_wrong_frame_is_answered(bench: Bench, caplog: 
     assert len(lines(caplog)) == 1
 
 
+async def test_a_fetch_that_waits_is_answered_before_the_wrong_frame_behind_it_counts(bench: Bench) -> None:
+    peer, _ = bench.connect()
+    await peer.send(request_frame(FETCH, 1) + struct.pack(">i", -1))
+    await settle()
+    bench.service.fetches[0].answer(b"data")
+    assert await peer.receive_answer() == (1, b"data")
+    assert await peer.is_closed()
+
+
 async def test_a_refused_request_closes_its_connection_with_one_line(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

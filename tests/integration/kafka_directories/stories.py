@@ -42,7 +42,7 @@ from tests.integration.kafka_directories.writer import (
 from tests.integration.kafka_directories.znodes import Nodes, read_embedded, read_zookeeper, write_zookeeper
 from tests.peers.kafka_cluster import KafkaBroker, ZooKeeper
 from tests.peers.ottla_broker import OttlaBroker
-from tests.peers.wire import Address, wait_for_leaders
+from tests.peers.wire import wait_for_leaders
 
 KAFKA_HEAP = "400m"
 FIRST_CHROOT = "/written-by-kafka"
@@ -58,8 +58,8 @@ _COMPLAINT = re.compile(r"^\[[^]]*\] (WARN|ERROR|FATAL) (.*) \(([^()]*)\)$", re.
 
 def complaints(log_text: str) -> set[str]:
     """What a Kafka logged above INFO, without numbers, so that two runs can be compared."""
-    return {re.sub(r"\d+", "N", f"{level} {text} ({logger})") for level, text, logger in _COMPLAINT.findall(log_text)
-            if logger not in _NOT_ABOUT_FILES}
+    return {re.sub(r"\d+", "N", f"{level} {text} ({logger})")
+            for level, text, logger in _COMPLAINT.findall(log_text) if logger not in _NOT_ABOUT_FILES}
 
 
 class KafkaPart(NamedTuple):

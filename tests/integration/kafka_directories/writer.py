@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Producer
 
 from broker.protocol.api_keys import ApiKey
+from broker.protocol.errors import ErrorCode
 from broker.protocol.messages import request_class
 from storage.checkpoint.offset_checkpoint import (
     CLEANER_OFFSET_CHECKPOINT,
@@ -172,9 +173,15 @@ def _write_compacted(bootstrap: str) -> None:
 def new_producer(client: Client) -> tuple[int, int]:
     """(producer id, epoch) of a new idempotent producer."""
     request = request_class(ApiKey.INIT_PRODUCER_ID)(transactional_id=None, transaction_timeout_ms=60_000)
-    answer = client.call(ApiKey.INIT_PRODUCER_ID, 4, request)
-    assert answer.error_code == 0, answer
-    return answer.producer_id, answer.producer_epoch
+    answers: list[Any] = []
+
+    def answered() -> bool:
+        answers.append(client.call(ApiKey.INIT_PRODUCER_ID, 4, request))
+        return bool(answers[-1].error_code != ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+
+    wait_until(answered, "the broker has a block of producer ids", 10)
+    assert answers[-1].error_code == 0, answers[-1]
+    return answers[-1].producer_id, answers[-1].producer_epoch
 
 
 def sequence_batch(producer: tuple[int, int], sequence: int, *values: bytes) -> bytes:
