@@ -32,10 +32,10 @@ def handle(services: Services, header: RequestHeader, request: Request) -> Answe
 def _refusal(endpoint_type: int) -> Any:
     if endpoint_type == BROKER_ENDPOINTS:
         return None
-    error, message = ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, f"Unsupported endpoint type {endpoint_type}"
+    error, message = ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, f"there are no endpoints of type {endpoint_type}"
     if endpoint_type == CONTROLLER_ENDPOINTS:
         error = ErrorCode.MISMATCHED_ENDPOINT_TYPE
-        message = "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER"
+        message = "this is a broker's endpoint, the request asks for a controller's"
     return DescribeClusterResponse(error_code=int(error), error_message=message)
 
 

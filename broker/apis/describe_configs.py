@@ -1,6 +1,7 @@
 """DescribeConfigs (key 32): effective configuration of topics and of this broker, with where it comes from.
 
-Versions: 0 isDefault; 1 source and synonyms; 3 type and documentation (ours is empty); 4 flexible.
+Versions: 0 isDefault, which Kafka leaves false whatever the source; 1 source and synonyms; 3 type and
+documentation (ours is empty); 4 flexible.
 A broker resource must name this broker, or be empty for the cluster-wide defaults. Loggers are a JVM matter:
 INVALID_REQUEST. Behaviour 76.
 Runs in: front end.
@@ -24,8 +25,11 @@ Result = DescribeConfigsResponse.DescribeConfigsResult
 Entry = DescribeConfigsResponse.DescribeConfigsResourceResult
 Synonym = DescribeConfigsResponse.DescribeConfigsSynonym
 
-TOPIC_RESOURCE, BROKER_RESOURCE, BROKER_LOGGER_RESOURCE = 2, 4, 8
-DEFAULT_SOURCE = 5
+TOPIC_RESOURCE, BROKER_RESOURCE, BROKER_LOGGER_RESOURCE, CLIENT_METRICS_RESOURCE = 2, 4, 8, 16
+RESOURCE_TYPES = frozenset(
+    (TOPIC_RESOURCE, BROKER_RESOURCE, BROKER_LOGGER_RESOURCE, CLIENT_METRICS_RESOURCE)
+)
+"""Any other one refuses the whole request."""
 
 
 def handle(services: Services, header: RequestHeader, request: Request) -> Answer:
@@ -33,13 +37,25 @@ def handle(services: Services, header: RequestHeader, request: Request) -> Answe
     asked = decode_request(
         ApiKey.DESCRIBE_CONFIGS, version, request.view, header.body_position, request.end
     )
-    results = [_describe(services, resource, asked.include_synonyms) for resource in asked.resources]
+    strange = next((each for each in asked.resources if each.resource_type not in RESOURCE_TYPES), None)
+    if strange is None:
+        results = [_describe(services, resource, asked.include_synonyms) for resource in asked.resources]
+    else:
+        sentence = f"there are no resources of type {strange.resource_type}"
+        results = [_refused(resource, sentence) for resource in asked.resources]
     answer = DescribeConfigsResponse(results=results)
     return encode_response(ApiKey.DESCRIBE_CONFIGS, version, header.correlation_id, answer)
 
 
+def _refused(resource: Any, message: str) -> Any:
+    return Result(
+        error_code=int(ErrorCode.INVALID_REQUEST), error_message=message, configs=[],
+        resource_type=resource.resource_type, resource_name=resource.resource_name,
+    )  # fmt: skip
+
+
 def _describe(services: Services, resource: Any, include_synonyms: bool) -> Any:
-    error, message, entries = ErrorCode.NONE, None, []
+    error, message, entries = ErrorCode.NONE, "", []
     name = resource.resource_name
     if resource.resource_type == TOPIC_RESOURCE:
         if not is_valid_topic_name(name):
@@ -56,9 +72,10 @@ def _describe(services: Services, resource: Any, include_synonyms: bool) -> Any:
             entries = services.config.describe_broker()
         else:
             error = ErrorCode.INVALID_REQUEST
-            message = f"Unexpected broker id, expected {services.broker_id} or empty string, but received {name}"
+            message = f"this is broker {services.broker_id}: ask for it, or for all brokers by an empty name"
     else:
-        error, message = ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {resource.resource_type}"
+        error = ErrorCode.INVALID_REQUEST
+        message = f"resources of type {resource.resource_type} are not described here"
     return Result(
         error_code=int(error), error_message=message, resource_type=resource.resource_type,
         resource_name=name, configs=list(_chosen(entries, resource.configuration_keys, include_synonyms)),
@@ -66,14 +83,14 @@ def _describe(services: Services, resource: Any, include_synonyms: bool) -> Any:
 
 
 def _chosen(entries: Iterable[Any], keys: list[str] | None, include_synonyms: bool) -> Iterable[Any]:
-    wanted = None if keys is None else set(keys)
+    wanted = set(keys or ())
     for entry in entries:
-        if wanted is not None and entry.name not in wanted:
+        if wanted and entry.name not in wanted:
             continue
         synonyms = entry.synonyms if include_synonyms else ()
         yield Entry(
             name=entry.name, value=entry.value_text, read_only=entry.read_only,
-            is_default=entry.source == DEFAULT_SOURCE, config_source=int(entry.source),
+            config_source=int(entry.source),
             is_sensitive=entry.sensitive, config_type=int(entry.type_code),
             synonyms=[
                 Synonym(name=synonym.name, value=synonym.value_text, source=int(synonym.source))

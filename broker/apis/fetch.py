@@ -27,7 +27,7 @@ from broker.protocol.hot_fetch import FetchRequest, parse_fetch_request
 from broker.protocol.hot_fetch_response import fetch_response_encoder
 from broker.replica.fetch_session import FetchContext, FetchSession, Target, TopicKey
 from broker.replica.log_read import Obstacle, ReadResult, failed, read
-from broker.replica.partition import Partition
+from broker.replica.partition import Partition, Role
 from storage.reader.errors import ColdReadError
 
 log = logging.getLogger(__name__)
@@ -169,10 +169,11 @@ class FetchOperation:
             target.partition = partition
 
     def _refusal(self, target: Target, topic: str, partition: Partition | None) -> ErrorCode:
-        if partition is None:
-            if self.services.metadata.partition(topic, target.number) is not None:
+        if partition is None or partition.role is not Role.LEADER:
+            if self.services.metadata.partition(topic, target.number) is None:
+                return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            if partition is None:
                 return ErrorCode.NOT_LEADER_OR_FOLLOWER
-            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         if isinstance(target.key, bytes) and target.key != partition.topic_id:
             return ErrorCode.INCONSISTENT_TOPIC_ID
         if self.is_follower:
@@ -292,7 +293,8 @@ class FetchOperation:
         """Remember what the client now knows; True when there is news for it."""
         news = result.data.size_bytes > 0 or result.error != 0 or result.diverging is not None
         if not news:
-            session.pending.pop((target.key, target.number), None)
+            if not result.withheld and result.obstacle is None:
+                session.pending.pop((target.key, target.number), None)
         elif result.data.size_bytes and self.context.incremental:
             session.put_last(target)
         changed = (

@@ -43,18 +43,22 @@ def handle(services: Services, header: RequestHeader, request: Request) -> Answe
         for wanted in topic.partitions
     ):
         return _answer_slowly(services, header, asked)
+    repeated = _repeated(asked, version)
     return _encode(header, [
-        (topic.name, [_at_once(services, asked, version, topic.name, wanted) for wanted in topic.partitions])
-        for topic in _without_repeats(asked)
+        (topic.name, [
+            _at_once(services, asked, version, topic.name, wanted, repeated) for wanted in topic.partitions
+        ])
+        for topic in asked.topics
     ], asked)  # fmt: skip
 
 
 async def _answer_slowly(services: Services, header: RequestHeader, asked: Any) -> bytes:
     topics = []
-    for topic in _without_repeats(asked):
+    repeated = _repeated(asked, header.api_version)
+    for topic in asked.topics:
         answers = []
         for wanted in topic.partitions:
-            answer = _at_once(services, asked, header.api_version, topic.name, wanted)
+            answer = _at_once(services, asked, header.api_version, topic.name, wanted, repeated)
             if answer is None:
                 answer = await _by_time(services, asked, header.api_version, topic.name, wanted)
             answers.append(answer)
@@ -62,20 +66,12 @@ async def _answer_slowly(services: Services, header: RequestHeader, asked: Any) 
     return _encode(header, topics, asked)
 
 
-def _repeated(asked: Any) -> set[tuple[str, int]]:
-    """Partitions named twice: INVALID_REQUEST for them, once (behaviour 50)."""
+def _repeated(asked: Any, version: int) -> set[tuple[str, int]]:
+    """Partitions named twice: INVALID_REQUEST for each of them (behaviour 50); version 0 does not mind."""
+    if version == 0:
+        return set()
     counts = Counter((topic.name, wanted.partition_index) for topic in asked.topics for wanted in topic.partitions)
     return {place for place, count in counts.items() if count > 1}
-
-
-def _without_repeats(asked: Any) -> list[Any]:
-    repeated = _repeated(asked)
-    if repeated:
-        for topic in asked.topics:
-            topic.partitions = [
-                wanted for wanted in topic.partitions if (topic.name, wanted.partition_index) not in repeated
-            ]
-    return list(asked.topics)
 
 
 def _encode(header: RequestHeader, topics: list[tuple[str, list[Any]]], asked: Any) -> bytes:
@@ -88,9 +84,13 @@ def _encode(header: RequestHeader, topics: list[tuple[str, list[Any]]], asked: A
     return encode_response(ApiKey.LIST_OFFSETS, header.api_version, header.correlation_id, answer)
 
 
-def _at_once(services: Services, asked: Any, version: int, topic: str, wanted: Any) -> Any:
+def _at_once(
+    services: Services, asked: Any, version: int, topic: str, wanted: Any, repeated: set[tuple[str, int]]
+) -> Any:
     """The answer when no record has to be decoded, else None."""
     number, timestamp = wanted.partition_index, wanted.timestamp
+    if (topic, number) in repeated:
+        return _failed(number, ErrorCode.INVALID_REQUEST, version)
     partition = services.registry.get(topic, number)
     if timestamp < 0 and version < FIRST_VERSION_OF.get(timestamp, 0) or timestamp < LATEST_TIERED:
         return _failed(number, ErrorCode.UNSUPPORTED_VERSION, version)
@@ -102,7 +102,7 @@ def _at_once(services: Services, asked: Any, version: int, topic: str, wanted: A
     if error:
         return _failed(number, error, version)
     if version == 0:
-        return _old_style(services, partition, wanted)
+        return _old_style(services, partition, wanted, asked.replica_id == CONSUMER_REPLICA_ID)
     if timestamp == LATEST:
         end = _visible_end(partition, asked)
         return _found(number, FoundOffset(end, NO_TIMESTAMP, partition.leader_epoch), version)
@@ -154,8 +154,11 @@ def _failed(number: int, error: ErrorCode, version: int) -> Any:
     return PartitionResponse(partition_index=number, error_code=int(error))
 
 
-def _old_style(services: Services, partition: Partition, wanted: Any) -> Any:
-    """Version 0: up to max_num_offsets segment offsets, newest first, by the files' modification times."""
+def _old_style(services: Services, partition: Partition, wanted: Any, is_consumer: bool) -> Any:
+    """Version 0: up to max_num_offsets segment offsets, newest first, by the files' modification times.
+
+    A consumer gets the high watermark in place of what lies above it.
+    """
     reader = services.log_dirs.segments.reader(partition)
     entries = []
     for base in reader.segments_from(0):
@@ -170,4 +173,7 @@ def _old_style(services: Services, partition: Partition, wanted: Any) -> Any:
     else:
         kept = [entry for entry in entries if entry[1] <= wanted.timestamp]
     offsets = [offset for offset, _ in kept[::-1]][: max(wanted.max_num_offsets, 0)]
+    if is_consumer and offsets and offsets[0] > partition.high_watermark:
+        below = [offset for offset in offsets if offset <= partition.high_watermark]
+        offsets = [partition.high_watermark, *below]
     return PartitionResponse(partition_index=wanted.partition_index, old_style_offsets=offsets)

@@ -12,7 +12,6 @@ Runs in: front end.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from broker.apis.ledger import FIRST_PRODUCE_WITH_FORMAT_V2
@@ -27,12 +26,10 @@ from broker.protocol.hot_produce import (
     encode_single_success,
     parse_produce_request,
 )
-from broker.replica.partition import Partition
+from broker.replica.partition import Partition, Role
 from storage.ipc.entries import SubmissionKind
 from storage.ipc.refusal import unpack_refusal
 from storage.ipc.ring import CompletionEntry
-
-log = logging.getLogger(__name__)
 
 ADMIN_CLIENT_ID = "__admin_client"
 APPEND = int(SubmissionKind.APPEND)
@@ -50,8 +47,8 @@ class ProduceOperation:
     """One Produce between receipt and answer. `results` and `plan` run in request order."""
 
     __slots__ = (
-        "acks", "connection", "correlation_id", "done", "frame", "had_error", "plan", "remaining", "results",
-        "services", "size_bytes", "slab", "version",
+        "acks", "connection", "correlation_id", "done", "frame", "plan", "refusal", "remaining",
+        "results", "services", "size_bytes", "slab", "version",
     )  # fmt: skip
 
     def __init__(
@@ -68,17 +65,16 @@ class ProduceOperation:
         self.results: list[PartitionResult] = []
         self.remaining = 1
         self.done = False
-        self.had_error = False
         self.frame = b""
+        self.refusal: str | None = None
 
     def start(self, parsed: ProduceRequest, transactional: bool, client_id: str | None) -> None:
         """Submit what may be appended; refuse the rest. Completes at once when nothing was submitted."""
         services = self.services
         registry, log_dirs = services.registry, services.log_dirs
-        flags = FLAG_ONE_BATCH_V2 if self.version >= FIRST_PRODUCE_WITH_FORMAT_V2 else 0
-        if FIRST_PRODUCE_WITH_FORMAT_V2 <= self.version < FIRST_VERSION_WITH_ZSTD:
-            flags |= FLAG_NO_ZSTD
+        flags = _ring_flags(self.version)
         index = 0
+        link = None
         for topic, partitions in parsed.topics:
             internal = topic in INTERNAL_TOPICS and client_id != ADMIN_CLIENT_ID
             for number, records_start, records_end in partitions:
@@ -93,12 +89,15 @@ class ProduceOperation:
                     self.results.append(_PENDING)
                     self.remaining += 1
                     self.slab.retain()
-                    log_dirs.links[partition.directory_index].submit(
+                    link = log_dirs.links[partition.directory_index]
+                    link.submit(
                         self, index, APPEND, partition.slot, partition.slot_generation,
                         partition.leader_epoch, self.slab.offset + records_start,
                         records_end - records_start, flags=flags,
                     )  # fmt: skip
                 index += 1
+        if link is not None:
+            link.flush_if_idle()
         self._one_less()
 
     def _refusal(
@@ -108,13 +107,27 @@ class ProduceOperation:
             return ErrorCode.INVALID_REQUIRED_ACKS
         if internal:
             return ErrorCode.INVALID_TOPIC_EXCEPTION
-        if partition is None:
-            if self.services.metadata.partition(topic, number) is not None:
+        if partition is None or partition.role is not Role.LEADER:
+            if self.services.metadata.partition(topic, number) is None:
+                return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            if partition is None:
                 return ErrorCode.NOT_LEADER_OR_FOLLOWER
-            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         if transactional:
             return ErrorCode.INVALID_TXN_STATE
         return partition.produce_error(self.acks)
+
+    def start_one(self, topic: str, number: int, partition: Partition, start: int, size_bytes: int) -> None:
+        """As `start` for the usual request: one partition, led here, nothing to refuse beforehand."""
+        self.plan = [(topic, number, partition)]
+        self.results = [_PENDING]
+        slab = self.slab
+        slab.retain()
+        link = self.services.log_dirs.links[partition.directory_index]
+        link.submit(
+            self, 0, APPEND, partition.slot, partition.slot_generation, partition.leader_epoch,
+            slab.offset + start, size_bytes, flags=_ring_flags(self.version),
+        )  # fmt: skip
+        link.flush_if_idle()
 
     def storage_completed(self, index: int, error: int, completion: CompletionEntry | None) -> None:
         """One entry is appended or refused; storage no longer reads the slab for it."""
@@ -143,7 +156,7 @@ class ProduceOperation:
         results = self.results
         if self.acks == 0:
             if any(result[0] for result in results):
-                self._close_connection()
+                self.refusal = self._refused_in_silence()
         elif len(results) == 1 and not results[0][0]:
             topic, number, _ = self.plan[0]
             self.frame = encode_single_success(
@@ -153,18 +166,13 @@ class ProduceOperation:
             self.frame = self._encode()
         self.services.log_dirs.answered.add(self.connection)
 
-    def _close_connection(self) -> None:
-        """The only way to tell a producer that wants no answer (behaviour 7)."""
-        if not self.connection.closed:
-            topic, number, error = next(
-                (topic, number, result[0])
-                for (topic, number, _), result in zip(self.plan, self.results, strict=True) if result[0]
-            )  # fmt: skip
-            log.info(
-                "Closing connection from %s: %s for %s-%d, produced with acks=0",
-                self.connection.peer_host, ErrorCode(error).name, topic, number,
-            )  # fmt: skip
-            self.connection.close()
+    def _refused_in_silence(self) -> str:
+        """Closing is the only way to tell a producer that wants no answer (behaviour 7); this is the reason."""
+        topic, number, error = next(
+            (topic, number, result[0])
+            for (topic, number, _), result in zip(self.plan, self.results, strict=True) if result[0]
+        )  # fmt: skip
+        return f"{ErrorCode(error).name} for {topic}-{number}, produced with acks=0"
 
     def _encode(self) -> bytes:
         topics: list[tuple[str, list[Any]]] = []
@@ -196,6 +204,13 @@ class ProduceOperation:
         return [(node.broker_id, node.host, node.port, node.rack) for node in found if node is not None]
 
 
+def _ring_flags(version: int) -> int:
+    """What storage has to know of the request's version; old formats are the log's to refuse."""
+    if version >= FIRST_VERSION_WITH_ZSTD:
+        return FLAG_ONE_BATCH_V2
+    return FLAG_ONE_BATCH_V2 | FLAG_NO_ZSTD if version >= FIRST_PRODUCE_WITH_FORMAT_V2 else 0
+
+
 _NO_ERRORS: list[tuple[int, str]] = []
 _PENDING: PartitionResult = (int(ErrorCode.REQUEST_TIMED_OUT), -1, -1, -1, _NO_ERRORS, None, None)
 
@@ -210,5 +225,15 @@ def handle(services: Services, header: RequestHeader, request: Request) -> Answe
     connection = request.connection
     operation = ProduceOperation(services, connection, header, request, parsed.acks)
     connection.pipeline(operation)
+    topics = parsed.topics
+    if len(topics) == 1 and len(topics[0][1]) == 1 and parsed.transactional_id is None:
+        topic, ((number, start, end),) = topics[0]
+        partition = services.registry.get(topic, number)
+        if (
+            partition is not None and start >= 0 and parsed.acks in (-1, 1)
+            and not partition.produce_error(parsed.acks) and topic not in INTERNAL_TOPICS
+        ):  # fmt: skip
+            operation.start_one(topic, number, partition, start, end - start)
+            return None
     operation.start(parsed, parsed.transactional_id is not None, header.client_id)
     return None

@@ -82,10 +82,12 @@ Dispatch = Callable[[Request], Answer | Awaitable[Answer]]
 
 
 class Pipelined(Protocol):
-    """A Produce on its way: `frame` is its answer once `done` (empty when there is none to send)."""
+    """A Produce on its way: `frame` is its answer once `done` (empty when there is none to send), or
+    `refusal` is why the connection is closed when the earlier answers have left (acks=0)."""
 
     done: bool
     frame: bytes
+    refusal: str | None
     size_bytes: int
 
 
@@ -115,7 +117,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_bare_bytes_max", "_drain_running", "_end", "_frame_bytes_max", "_host", "_is_shared",
+        "_bare_bytes_max", "_drain_running", "_end", "_frame_bytes_max", "_host", "_is_ending", "_is_explained",
+        "_is_shared",
         "_last_was_large", "_progress_bytes", "_slab", "_start", "_wake", "client_software", "closed",
         "dispatch", "frame_progress_s", "last_active_s", "listener_name", "outbox", "outbox_bytes", "parked",
         "peer_host", "privileged", "send_queue", "sock",
@@ -150,6 +153,8 @@ class Connection:
         self._progress_bytes = 0
         self._last_was_large = False
         self._drain_running = False
+        self._is_ending = False
+        self._is_explained = False
         self._wake: trio.Event | None = None
 
     async def serve(self) -> None:
@@ -160,7 +165,7 @@ class Connection:
                     pass
                 self._abandon()
             except (ProtocolError, CloseConnectionError) as error:
-                log.warning("Closing connection from %s: %s", self.peer_host, error)
+                self._explain(error)
             await self._let_answers_leave()
         except trio.ClosedResourceError:
             pass  # closed by somebody else, who has said why
@@ -375,18 +380,21 @@ class Connection:
         outbox = self.outbox
         count = len(outbox)
         frames = []
-        while outbox and outbox[0].done:
+        while outbox and outbox[0].done and (self.closed or not self._is_ending):
             produce = outbox.popleft()
             self.outbox_bytes -= produce.size_bytes
             if produce.frame:
                 frames.append(produce.frame)
+            elif produce.refusal is not None:
+                self._explain(produce.refusal)
+                self._is_ending = True
         if self.closed:
             return
         if frames:
             self.send_queue.append(frames[0] if len(frames) == 1 else b"".join(frames))
             self._send()
         elif len(outbox) < count:
-            self.wake()
+            self._sent()
 
     def _send(self) -> None:
         if self._drain_running:
@@ -398,7 +406,7 @@ class Connection:
             return
         self.last_active_s = trio.current_time()
         if finished:
-            self.wake()
+            self._sent()
         else:
             self._drain_running = True
             self._host.nursery.start_soon(self._drain)
@@ -421,9 +429,21 @@ class Connection:
             pass  # closed by somebody else, who has said why
         finally:
             self._drain_running = False
+        self._sent()
+
+    def _sent(self) -> None:
+        """All that may leave has left: go on, or end if a refused Produce came next."""
+        if self._is_ending and not self.send_queue:
+            self.close()
         self.wake()
 
     # End
+
+    def _explain(self, reason: object) -> None:
+        """One line, however much is wrong."""
+        if not self._is_explained:
+            self._is_explained = True
+            log.warning("Closing connection from %s: %s", self.peer_host, reason)
 
     def _lost(self, what: str, error: Exception) -> None:
         """Peers come and go; a segment that ends early or cannot be read is worth a line."""

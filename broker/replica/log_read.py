@@ -28,7 +28,7 @@ Obstacle = ColdReadError | SegmentsChangedError
 class ReadResult(NamedTuple):
     """obstacle: what has to be overcome before the data can be found. diverging: (epoch, end offset)
     when the reader's history left ours (KIP-595). aborted: None for read_uncommitted, else pairs of
-    producer id and first offset."""
+    producer id and first offset. withheld: there is data, but the limits left no room for it."""
 
     error: int
     high_watermark: int
@@ -38,6 +38,7 @@ class ReadResult(NamedTuple):
     aborted: Sequence[tuple[int, int]] | None
     diverging: tuple[int, int] | None
     obstacle: Obstacle | None = None
+    withheld: bool = False
 
 
 def failed(error: int) -> ReadResult:
@@ -58,7 +59,7 @@ def read(
     committed = isolation_level == READ_COMMITTED
     if last_fetched_epoch != NO_EPOCH:
         epoch, end = partition.end_for_epoch(last_fetched_epoch)
-        if epoch < 0 or end < 0:
+        if NO_EPOCH in (epoch, end):
             return failed(ErrorCode.OFFSET_OUT_OF_RANGE)
         if epoch < last_fetched_epoch or end < fetch_offset:
             return ReadResult(0, high_watermark, stable, log_start, EMPTY, [] if committed else None, (epoch, end))
@@ -66,8 +67,10 @@ def read(
         return failed(ErrorCode.OFFSET_OUT_OF_RANGE)
     end_offset = stable if committed else high_watermark
     aborted: Sequence[tuple[int, int]] | None = [] if committed else None
-    if fetch_offset >= end_offset or (max_bytes <= 0 and not min_one_batch):
+    if fetch_offset >= end_offset:
         return ReadResult(0, high_watermark, stable, log_start, EMPTY, aborted, None)
+    if max_bytes <= 0 and not min_one_batch:
+        return ReadResult(0, high_watermark, stable, log_start, EMPTY, aborted, None, None, True)
     try:
         data = segments.slice(partition, fetch_offset, end_offset, max_bytes, min_one_batch)
         if committed:
@@ -79,4 +82,5 @@ def read(
     except (CorruptLogError, OSError) as failure:
         log.error("Reading %s-%d at offset %d: %s", partition.topic, partition.partition, fetch_offset, failure)
         return failed(ErrorCode.KAFKA_STORAGE_ERROR)
-    return ReadResult(0, high_watermark, stable, log_start, data, aborted, None)
+    withheld = data.size_bytes == 0
+    return ReadResult(0, high_watermark, stable, log_start, data, aborted, None, None, withheld)

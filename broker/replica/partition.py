@@ -17,6 +17,7 @@ from broker.protocol.errors import ErrorCode
 from broker.replica.marks import LogPosition, PositionMarks
 
 NO_LEADER = -1
+UNDEFINED_EPOCH = -1
 
 
 class Role(IntEnum):
@@ -213,7 +214,7 @@ class Partition:
     def end_for_epoch(self, epoch: int) -> tuple[int, int]:
         """(epoch, end offset) as LeaderEpochFileCache.endOffsetFor; (-1, -1) when unknown (behaviour 52)."""
         starts = self.leader_epoch_starts
-        if epoch < 0 or not starts or epoch > starts[-1][0]:
+        if epoch == UNDEFINED_EPOCH or not starts or epoch > starts[-1][0]:
             return (-1, -1)
         if epoch == starts[-1][0]:
             return (epoch, self.marks.log_end.offset)

@@ -259,7 +259,7 @@ class _Loader:
     def _index_largest_timestamp(self, segment: LogSegment, position: int) -> TimestampOffset:
         """The largest before `position`: the dead process knew it, its time index may have lagged behind."""
         largest = segment.time_index.last
-        for batch in segment.walk(segment.offset_index.lookup(largest.offset).position):
+        for batch in segment.walk(segment.position_before(largest.offset)):
             if batch.position >= position:
                 break
             if batch.max_timestamp > largest.timestamp:

@@ -29,7 +29,7 @@ from storage.log.file_names import (
 )
 from storage.log.log_config import LogConfig
 from storage.log.offset_index import RELATIVE_OFFSET_MAX, OffsetIndex, OffsetIndexState
-from storage.log.segment_walk import WalkedBatch, find_batch_of, first_batch, walk_batches
+from storage.log.segment_walk import WalkedBatch, batch_at, find_batch_of, first_batch, walk_batches
 from storage.log.time_index import TimeIndex, TimeIndexState, TimestampOffset
 from storage.log.transaction_index import TransactionIndex
 from storage.record.batch import NO_TIMESTAMP
@@ -251,14 +251,25 @@ class LogSegment:
     def largest_timestamp(self) -> int:
         """The largest timestamp of an inactive segment; its file's time if its batches have none."""
         if self.max_timestamp == NO_TIMESTAMP and self.size_bytes:
-            file = AppendFile.at(self.path(TIME_INDEX_SUFFIX), self._files)
-            self.max_timestamp, self.max_timestamp_offset = TimeIndex(
-                file, self.base_offset, self._index_size_bytes_max).last
-            file.close()
+            is_released = self._time_index is None
+            self.max_timestamp, self.max_timestamp_offset = self._look_up_largest()
+            if is_released:
+                self.release()
         if self.max_timestamp >= 0:
             return self.max_timestamp
         status = self._files.status(self.log.path)
         return NO_TIMESTAMP if status is None else status.modified_time_ms
+
+    def _look_up_largest(self) -> TimestampOffset:
+        """What the time index ends with. If no batch bears it out, what the headers say: retention would
+        delete a whole segment for an index of zeros."""
+        entry = self.time_index.last
+        if entry.timestamp == NO_TIMESTAMP:
+            return entry
+        batch = self.find_batch(entry.offset)
+        if batch is not None and batch.max_timestamp == entry.timestamp:
+            return entry
+        return self._largest_from(0, TimestampOffset(NO_TIMESTAMP, self.base_offset))
 
     # -- looking up
 
@@ -268,8 +279,17 @@ class LogSegment:
 
     def find_batch(self, offset: int) -> WalkedBatch | None:
         """The batch that holds `offset`, or the first one behind it; None at the end of the segment."""
-        start = self.offset_index.lookup(offset).position
-        return find_batch_of(self.log.read, offset, start, self.log.size_bytes)
+        return find_batch_of(self.log.read, offset, self.position_before(offset), self.log.size_bytes)
+
+    def position_before(self, offset: int) -> int:
+        """A batch boundary at or before the batch that holds `offset`, near it if the index is right.
+
+        Index entries are hints: they have no checksum, and after a clean stop those of older segments are not
+        looked at. One that leads to no batch at or before `offset` is passed over.
+        """
+        position = self.offset_index.lookup(offset).position
+        batch = batch_at(self.log.read, position, self.log.size_bytes)
+        return 0 if batch is None or batch.base_offset > offset else position
 
     def last_batch(self) -> WalkedBatch | None:
         """The last whole batch, found from the last index entry."""
@@ -305,10 +325,14 @@ class LogSegment:
     def _find_max_timestamp(self) -> None:
         """After a cut: the last time index entry, or a larger timestamp behind it."""
         best = self.time_index.last
-        for batch in self.walk(self.offset_index.lookup(best.offset).position):
+        self.max_timestamp, self.max_timestamp_offset = self._largest_from(self.position_before(best.offset), best)
+
+    def _largest_from(self, position: int, best: TimestampOffset) -> TimestampOffset:
+        """`best`, or the larger timestamp of a batch from `position` on."""
+        for batch in self.walk(position):
             if batch.max_timestamp > best.timestamp:
                 best = TimestampOffset(batch.max_timestamp, batch.last_offset)
-        self.max_timestamp, self.max_timestamp_offset = best
+        return best
 
     def move_to(self, directory: str) -> None:
         """The partition's directory was renamed."""

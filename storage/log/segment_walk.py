@@ -97,9 +97,16 @@ def _legacy_batch(chunk: bytes, used: int, position: int, size_bytes: int, magic
     return WalkedBatch(position, size_bytes, magic, offset, timestamp, None)
 
 
+def batch_at(read: Read, position: int, end: int) -> WalkedBatch | None:
+    """The batch at `position`, read with its header alone; None if none can begin there."""
+    if not 0 <= position < end:
+        return None
+    return _batch_at(read(_HEADER_SIZE_BYTES, position), 0, position, end)
+
+
 def first_batch(read: Read, end: int) -> WalkedBatch | None:
-    """The batch at the start of the file, read with its header alone."""
-    return _batch_at(read(_HEADER_SIZE_BYTES, 0), 0, 0, end)
+    """The batch at the start of the file."""
+    return batch_at(read, 0, end)
 
 
 def find_batch_of(read: Read, offset: int, position: int, end: int) -> WalkedBatch | None:

@@ -96,9 +96,9 @@ def live_partitions(path: str, files: FileLayer = OS_FILES) -> list[PartitionDir
 
 
 def survey_directory(path: str, files: FileLayer = OS_FILES) -> DirectorySurvey:
-    """Raises OSError when something in it cannot be read."""
+    """Raises OSError with the partition's path when something in it cannot be read."""
     problems: list[str] = []
-    partitions = tuple(_Survey(directory, files, problems).take() for directory in live_partitions(path, files))
+    partitions = tuple(_survey_partition(each, files, problems) for each in live_partitions(path, files))
     try:
         cleaned = read_offset_checkpoint(f"{path}/{CLEANER_OFFSET_CHECKPOINT}", files)
     except CorruptLogError as error:
@@ -106,6 +106,13 @@ def survey_directory(path: str, files: FileLayer = OS_FILES) -> DirectorySurvey:
         cleaned = {}
     return DirectorySurvey(path, has_clean_shutdown_marker(path, files), partitions,
                            frozenset(topic for topic, _ in cleaned), tuple(problems))
+
+
+def _survey_partition(directory: PartitionDirectory, files: FileLayer, problems: list[str]) -> PartitionFindings:
+    try:
+        return _Survey(directory, files, problems).take()
+    except OSError as error:  # pread names no file
+        raise OSError(error.errno, error.strerror, error.filename or directory.path) from error
 
 
 class _Survey:

@@ -37,6 +37,7 @@ from storage.reader.segment_reader import (
 from storage.record.batch import BatchHeader
 
 NO_VERSION: Final = -1
+UNKNOWN_TIMESTAMP: Final = (1 << 63) - 1
 _BASE_OFFSET_DIGITS: Final = 20
 
 _Parameters = ParamSpec("_Parameters")
@@ -197,10 +198,15 @@ class PartitionReader:
         for base in self.segments[first:]:
             if base != self.segments[-1] and self._largest_timestamp(base) < timestamp:
                 continue
-            segment = self._segment(base)
-            entry = segment.time_entry_at_or_below(timestamp)
-            return Location(base, segment.indexed_position(max(entry.offset, starting_offset)))
+            return self._time_candidate_in(base, timestamp, starting_offset)
         return None
+
+    def _time_candidate_in(self, base: int, timestamp: int, starting_offset: int) -> Location:
+        segment = self._segment(base)
+        with self._open(base, LOG) as log:
+            entry = segment.time_entry_at_or_below(timestamp)
+            start = entry.offset if segment.is_true(log, entry) else base
+            return Location(base, segment.start_position(log, max(start, starting_offset)))
 
     @_under_one_version
     def max_timestamp_candidate(self, end_segment_base: int, end_position: int) -> MaxTimestamp | None:
@@ -219,18 +225,23 @@ class PartitionReader:
         if best is None:
             return None
         entry, base = best
-        return MaxTimestamp(entry.timestamp, base, self._segment(base).indexed_position(entry.offset))
+        with self._open(base, LOG) as log:
+            return MaxTimestamp(entry.timestamp, base, self._segment(base).start_position(log, entry.offset))
 
     def _largest_timestamp(self, base: int) -> int:
-        """Of a segment that is no longer appended to; its mtime if it has no time index, as Kafka takes it."""
+        """Of a segment that is no longer appended to; its mtime if it has no time index, as Kafka takes it.
+
+        UNKNOWN_TIMESTAMP, above every other, if the time index ends with an entry that is not true.
+        """
         largest = self._largest_timestamps.get(base)
         if largest is None:
-            entry = self._segment(base).last_time_entry()
-            if entry is not None:
-                largest = entry.timestamp
-            else:
-                with self._open(base, LOG) as log:
+            segment = self._segment(base)
+            entry = segment.last_time_entry()
+            with self._open(base, LOG) as log:
+                if entry is None:
                     largest = os.fstat(log.fd).st_mtime_ns // 1_000_000
+                else:
+                    largest = entry.timestamp if segment.is_true(log, entry) else UNKNOWN_TIMESTAMP
             self._largest_timestamps[base] = largest
         return largest
 
@@ -238,10 +249,12 @@ class PartitionReader:
         """limit: log end in the active segment, whose batches beyond the last index entry are looked at."""
         segment = self._segment(base)
         indexed = segment.last_time_entry()
-        if limit is None:
-            return indexed
         with self._open(base, LOG) as log:
-            tail = segment.largest_timestamp_from(log, segment.last_indexed_position(), limit)
+            if indexed is not None and not segment.is_true(log, indexed):
+                return segment.largest_timestamp_from(log, 0, log.size_bytes() if limit is None else limit)
+            if limit is None:
+                return indexed
+            tail = segment.largest_timestamp_from(log, segment.last_indexed_position(log, limit), limit)
         return max((entry for entry in (indexed, tail) if entry is not None),
                    key=lambda entry: (entry.timestamp, -entry.offset), default=None)
 

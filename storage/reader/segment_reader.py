@@ -2,6 +2,10 @@
 
 Runs in: front end, storage. No state of its own: files come pinned from the partition's reader for the time
 of a call. Reads index entries and 61-byte batch headers, never records.
+
+Index entries are hints. They have no checksum, and after a clean stop nobody has looked at those of older
+segments; one that does not lead to a batch as it says is passed over, and the search begins at the segment's
+start. Believed blindly it would hide records from a consumer without a word.
 """
 from __future__ import annotations
 
@@ -94,6 +98,14 @@ class SegmentReader:
     def position_of(self, log: OpenFile, offset: int, limit: int) -> int | None:
         """Where the first batch begins whose last offset is at least `offset`; None if none before `limit`."""
         position = self.indexed_position(offset)
+        if position:
+            header = self._batch_led_to(log, position, offset, limit)
+            if header is None:
+                position = 0
+            elif header.last_offset >= offset:
+                return position
+            else:
+                position += header.size_bytes
         while position < limit:
             header = read_batch_header(log, self.base_offset, position, limit)
             if header.last_offset >= offset:
@@ -101,26 +113,45 @@ class SegmentReader:
             position += header.size_bytes
         return None
 
+    def start_position(self, log: OpenFile, offset: int) -> int:
+        """A batch boundary at or before the first batch that reaches `offset`, near it if the index is right."""
+        position = self.indexed_position(offset)
+        if position and self._batch_led_to(log, position, offset, log.size_bytes()) is None:
+            return 0
+        return position
+
+    def _batch_led_to(self, log: OpenFile, position: int, offset: int, limit: int) -> BatchHeader | None:
+        """The batch that an index entry for `offset` or less names; None if the entry cannot be right."""
+        try:
+            header = read_batch_header(log, self.base_offset, position, limit)
+        except CorruptLogError:
+            return None
+        return header if header.base_offset <= offset else None
+
     # -- offset index
 
     def indexed_position(self, offset: int) -> int:
-        """Position of the index entry at or below `offset`: a batch begins there. 0 if there is none."""
+        """Position of the index entry at or below `offset`: a batch begins there, if the entry is right. 0 if
+        there is none."""
         file = self._open_file(INDEX)
         if file is None:
             return 0
         with file:
             index = IndexFile(file, OFFSET_INDEX)
             slot = index.last_at_or_below(min(offset - self.base_offset, _RELATIVE_OFFSET_MAX))
-            return index.entry(slot)[1] if slot >= 0 else 0
+            return max(index.entry(slot)[1], 0) if slot >= 0 else 0
 
-    def last_indexed_position(self) -> int:
-        """Position of the last index entry; 0 if there is none."""
+    def last_indexed_position(self, log: OpenFile, limit: int) -> int:
+        """Position of the last index entry, a batch boundary; 0 if there is none that can be right."""
         file = self._open_file(INDEX)
         if file is None:
             return 0
         with file:
             entry = IndexFile(file, OFFSET_INDEX).last_entry()
-            return entry[1] if entry else 0
+        if entry is None or entry[1] <= 0:
+            return 0
+        led_to = self._batch_led_to(log, entry[1], self.base_offset + entry[0], limit)
+        return 0 if led_to is None else entry[1]
 
     def upper_bound_offset(self, position: int) -> int | None:
         """An offset that lies at or behind `position`: of the first index entry there; None if none is."""
@@ -133,6 +164,20 @@ class SegmentReader:
             return self.base_offset + index.entry(slot)[0] if slot < index.entry_count else None
 
     # -- time index
+
+    def is_true(self, log: OpenFile, entry: TimeEntry) -> bool:
+        """Whether the batch that holds the entry's offset has its timestamp, as with every honest entry."""
+        if not 0 <= entry.offset - self.base_offset <= _RELATIVE_OFFSET_MAX:
+            return False
+        limit = log.size_bytes()
+        try:
+            position = self.position_of(log, entry.offset, limit)
+            if position is None:
+                return False
+            header = read_batch_header(log, self.base_offset, position, limit)
+        except CorruptLogError:
+            return False
+        return header.base_offset <= entry.offset and header.max_timestamp == entry.timestamp
 
     def last_time_entry(self) -> TimeEntry | None:
         file = self._open_file(TIMEINDEX)

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import platform
 import resource
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -29,6 +31,7 @@ from tests.benchmark.harness import Bench, Broker, BrokerFactory, Workload, note
 from tests.benchmark.report import Report
 from tests.benchmark.syscalls import strace_is_missing
 from tests.benchmark.workloads import all_workloads
+from tests.peers.cache import cache_root
 from tests.peers.kafka_cluster import ZooKeeper
 from tests.peers.kafka_jars import kafka_libs
 
@@ -66,8 +69,8 @@ def choose(workloads: Sequence[Workload], only: str | None) -> list[Workload]:
     return chosen
 
 
-def conditions() -> str:
-    """The machine, in one line under the table."""
+def conditions(quick: bool) -> str:
+    """The machine and the size, in one line under the table."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -77,16 +80,34 @@ def conditions() -> str:
         platform.machine(),
     )
     memory = psutil.virtual_memory().total / 1e9
+    size = "sizes and counts are a fifth of what the titles say (--quick); " if quick else ""
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
         f"{os.cpu_count()} cores ({cpu}), {memory:.0f} GB, Linux {platform.release()}, "
-        f"Python {platform.python_version()}; clients on the same machine; load average at the end {load}"
+        f"Python {platform.python_version()}; {size}clients on the same machine; load average at the end {load}"
     )
 
 
 def raise_descriptor_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextlib.contextmanager
+def alone_on_this_machine() -> Iterator[None]:
+    """Two benchmarks at once would measure each other: the second waits."""
+    with (cache_root() / ".benchmark.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            note("another benchmark is running: waiting for its end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def end_on_sigterm() -> None:
+    """As an exception, so that brokers and directories go too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def run(arguments: argparse.Namespace, chosen: Sequence[Workload], work_dir: Path) -> Report:
@@ -125,9 +146,11 @@ def main(argv: Sequence[str]) -> int:
         if shutil.disk_usage(work_dir).free < NEEDED_DISK_BYTES and not arguments.quick:
             raise SystemExit(f"less than 30 GB free in {directory}: use --dir or --quick")
         raise_descriptor_limit()
-        report = run(arguments, chosen, work_dir)
+        end_on_sigterm()
+        with alone_on_this_machine():
+            report = run(arguments, chosen, work_dir)
     print(report.markdown())
-    print(f"\n{conditions()}")
+    print(f"\n{conditions(arguments.quick)}")
     if arguments.json:
         arguments.json.write_text(json.dumps([row._asdict() for row in report.rows()], indent=1))
     return 0

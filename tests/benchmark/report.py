@@ -79,4 +79,4 @@ def _spread(values: Sequence[float]) -> str:
     median = number(statistics.median(values))
     if len(values) == 1:
         return median
-    return f"{median} ({number(min(values))}-{number(max(values))})"
+    return f"{median} ({number(min(values))} to {number(max(values))})"

@@ -23,7 +23,7 @@ def test_ratio_is_the_median_of_the_rounds_with_least_and_greatest() -> None:
         report.add("produce", 1, [Measure("rate", right, "MB/s")])
     assert report.rows()[0].ratios() == [2.0, 1.5, 4.0]
     last = report.markdown().splitlines()[-1]
-    assert last == "| produce | rate, MB/s | 100 (50.0-100) | 200 (150-200) | 2.00 (1.50-4.00) |"
+    assert last == "| produce | rate, MB/s | 100 (50.0 to 100) | 200 (150 to 200) | 2.00 (1.50 to 4.00) |"
 
 
 def test_ratio_to_nothing_is_left_out() -> None:

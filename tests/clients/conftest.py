@@ -12,8 +12,6 @@ from tests.clients.dataset import PARTITIONS
 from tests.conftest import Target
 from tests.peers.wire import WireConnection, wait_for_leaders
 
-RECORDS_FULL = 100_000
-RECORDS_SHORT = 10_000
 TIMESTAMPS_BEFORE_NOW_MS = 3_600_000
 
 

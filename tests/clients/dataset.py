@@ -16,6 +16,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 PARTITIONS = 3
+RECORDS_FULL = 100_000
+RECORDS_SHORT = 10_000
 _MASK = (1 << 64) - 1
 
 Header = tuple[str, bytes | None]

@@ -19,8 +19,8 @@ from tests.peers.kafka_jars import client_libs, java_command
 from tests.peers.processes import PeerUnavailableError
 
 HERE = Path(__file__).parent
-BUILD_TIMEOUT_SECONDS = 600
-RUN_TIMEOUT_SECONDS = 600
+BUILD_TIMEOUT_SECONDS = 280
+RUN_TIMEOUT_SECONDS = 240  # below the time that a test may take
 
 # The oldest release gives the API that the program may use.
 JAVA_COMPILED_AGAINST = "0.11.0.3"

@@ -7,8 +7,13 @@ import pytest
 from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
 from tests.clients import librdkafka
-from tests.clients.conftest import RECORDS_FULL, RECORDS_SHORT
-from tests.clients.dataset import PARTITIONS, expected_digests, expected_offset_for_time
+from tests.clients.dataset import (
+    PARTITIONS,
+    RECORDS_FULL,
+    RECORDS_SHORT,
+    expected_digests,
+    expected_offset_for_time,
+)
 from tests.clients.programs import ALL_CODECS
 from tests.conftest import Target
 

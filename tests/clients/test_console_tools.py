@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.clients.conftest import RECORDS_FULL
-from tests.clients.dataset import Record, digest, expected_plain_digests, make_plain_record
+from tests.clients.dataset import RECORDS_FULL, Record, digest, expected_plain_digests, make_plain_record
 from tests.clients.programs import ALL_CODECS
 from tests.conftest import Target
 from tests.peers.java_tools import JavaTools

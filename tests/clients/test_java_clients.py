@@ -5,8 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.clients.conftest import RECORDS_FULL, RECORDS_SHORT
-from tests.clients.dataset import PARTITIONS, expected_digests, expected_offset_for_time
+from tests.clients.dataset import (
+    PARTITIONS,
+    RECORDS_FULL,
+    RECORDS_SHORT,
+    expected_digests,
+    expected_offset_for_time,
+)
 from tests.clients.programs import Program, java_program
 from tests.conftest import Target, unavailable
 from tests.peers.processes import PeerUnavailableError

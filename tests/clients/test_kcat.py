@@ -6,8 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.clients.conftest import RECORDS_FULL
-from tests.clients.dataset import PARTITIONS, Record, digest, expected_plain_digests, make_plain_record
+from tests.clients.dataset import (
+    PARTITIONS,
+    RECORDS_FULL,
+    Record,
+    digest,
+    expected_plain_digests,
+    make_plain_record,
+)
 from tests.clients.programs import ALL_CODECS, run_filter
 from tests.conftest import Target, unavailable
 from tests.peers.processes import PeerUnavailableError

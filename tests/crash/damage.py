@@ -91,28 +91,24 @@ def tear_tails(log_dirs: Sequence[Path], draw: random.Random) -> list[Tear]:
 
 
 def _tear(path: Path, draw: random.Random) -> Tear:
+    """Cut or soil the end of the last segment, or flip a bit in one of the last two."""
     topic, _, number = path.name.rpartition("-")
-    log = draw.choice(segment_paths(path)[-2:])
+    kind = draw.choice(("cut", "garbage", "zeros", "flip"))
+    log = draw.choice(segment_paths(path)[-2:]) if kind == "flip" else segment_paths(path)[-1]
     data = bytearray(log.read_bytes())
     extents = batch_extents(data)
-    kind = draw.choice(("cut", "garbage", "zeros", "flip")) if extents else "garbage"
-    end_offset = extents[-1].next_offset if extents else int(log.stem)
-    if kind == "cut":
-        position = draw.randint(0, len(data))
-        lost = next((extent for extent in extents if extent.end > position), None)
-        if lost is not None:
-            end_offset = lost.base_offset
-        del data[position:]
-    elif kind == "flip":
-        lost = draw.choice(extents)
-        position = draw.randrange(lost.start + CRC_COVERS_FROM, lost.end)
+    next_offset = extents[-1].next_offset if extents else int(log.stem)
+    position = len(data)
+    if kind == "flip" and extents:
+        hit = draw.choice(extents)
+        position = draw.randrange(hit.start + CRC_COVERS_FROM, hit.end)
         data[position] ^= 1 << draw.randrange(8)
-        end_offset = lost.base_offset
+        next_offset = hit.base_offset
+    elif kind == "cut":
+        position = draw.randint(0, len(data))
+        next_offset = next((extent.base_offset for extent in extents if extent.end > position), next_offset)
+        del data[position:]
     else:
-        position = len(data)
-        data += draw.randbytes(draw.randint(1, 5000)) if kind == "garbage" else bytes(draw.randint(1, 100_000))
+        data += bytes(draw.randint(1, 100_000)) if kind == "zeros" else draw.randbytes(draw.randint(1, 5000))
     log.write_bytes(data)
-    whole = kind == "cut" and (lost is None or lost.start == position)
-    if not (whole and log != segment_paths(path)[-1]) and not (whole and lost is None):
-        pass
-    return Tear((topic, int(number)), end_offset, f"{path.name}/{log.name}: {kind} at {position}")
+    return Tear((topic, int(number)), next_offset, f"{path.name}/{log.name}: {kind} at {position}")

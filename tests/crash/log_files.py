@@ -9,6 +9,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from storage.helpers.segment_scan import scan_segment
 from storage.record.batch import BatchHeader, read_extent, read_header
@@ -100,7 +101,22 @@ def _check_times(log: Path, entries: list[tuple[int, int]], headers: Mapping[int
             yield f"{log.with_suffix('.timeindex')}: entry {index} does not follow its predecessor"
 
 
-def _batches(data: bytes) -> Iterator[tuple[int, BatchHeader]]:
+class Extent(NamedTuple):
+    """One batch in its segment file: bytes [start, end), offsets [base_offset, next_offset)."""
+
+    start: int
+    end: int
+    base_offset: int
+    next_offset: int
+
+
+def batch_extents(data: bytes | bytearray) -> list[Extent]:
+    """Of the whole batches at the beginning of a segment's content."""
+    return [Extent(position, position + header.size_bytes, header.base_offset, header.next_offset)
+            for position, header in _batches(data)]
+
+
+def _batches(data: bytes | bytearray) -> Iterator[tuple[int, BatchHeader]]:
     position = 0
     while position < len(data):
         extent = read_extent(data, position, len(data))

@@ -17,7 +17,7 @@ from tests.peers.processes import PeerUnavailableError
 
 KAFKA_VERSION = "3.9.1"
 SLF4J_VERSION = "1.7.36"
-MAVEN_TIMEOUT_SECONDS = 600
+MAVEN_TIMEOUT_SECONDS = 280  # below the time that a test may take
 
 KAFKA_COORDINATES = (
     f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",

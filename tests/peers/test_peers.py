@@ -11,7 +11,8 @@ import pytest
 from tests.peers.cache import cached_directory
 from tests.peers.java_tools import JavaTools
 from tests.peers.kafka_cluster import KafkaBroker
-from tests.peers.processes import ChildProcess, PeerFailedError, free_ports
+from tests.peers.ottla_broker import OttlaBroker
+from tests.peers.processes import ChildProcess, PeerFailedError, descendants, free_ports
 from tests.peers.wire import WireConnection, wait_for_leaders
 
 
@@ -77,6 +78,29 @@ def test_failed_build_leaves_no_cache_entry(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(RuntimeError, match="network"):
         cached_directory("thing", "recipe", fail)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_ottla_starts_serves_and_stops_with_nothing_left(make_ottla: Callable[..., OttlaBroker]) -> None:
+    broker = make_ottla()
+    broker.start()
+    tree = descendants(broker.pid)
+    with WireConnection(broker.address) as connection:
+        connection.create_topic("kept", 2)
+    wait_for_leaders(broker.address, {"kept": 2})
+    assert broker.stop() == 0
+    assert len(tree) >= 4
+    assert not any(process.is_running() for process in tree)
+
+
+def test_ottla_processes_are_found_by_title_and_killed(make_ottla: Callable[..., OttlaBroker]) -> None:
+    broker = make_ottla()
+    broker.start()
+    old_pid = broker.kill_process("front end")
+    broker.wait_until_serving()
+    assert broker.pid_of("front end") != old_pid
+    tree = descendants(broker.pid)
+    broker.kill()
+    assert not any(process.is_running() for process in tree)
 
 
 @pytest.mark.kafka

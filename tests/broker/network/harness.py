@@ -45,6 +45,7 @@ class HeldProduce:
     def __init__(self, request: Request, correlation_id: int, is_answered: bool = True) -> None:
         self.done = False
         self.frame = b""
+        self.refusal: str | None = None
         self.size_bytes = request.end - request.start
         self.correlation_id = correlation_id
         self._connection = request.connection
@@ -52,11 +53,11 @@ class HeldProduce:
         self._is_answered = is_answered
         request.slab.retain()
 
-    def complete(self, flush: bool = True) -> None:
+    def complete(self, flush: bool = True, body: bytes = b"") -> None:
         """Storage has answered; flush: the pump passes by as well."""
         self.done = True
-        if self._is_answered:
-            self.frame = answer_frame(self.correlation_id)
+        if self._is_answered and self.refusal is None:
+            self.frame = answer_frame(self.correlation_id, body)
         self._slab.release()
         if flush:
             self._connection.flush()

@@ -157,13 +157,15 @@ async def test_a_produce_that_is_done_at_once_still_waits_for_the_earlier_ones(b
     assert await peer.receive_ids(2) == [1, 2]
 
 
-async def test_a_handler_may_close_the_connection_instead(
+async def test_a_refused_produce_without_an_answer_closes_the_connection(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """acks=0 with an error: what the frame is followed by is not looked at any more."""
+    """What follows is not looked at any more."""
 
     def refuse(request: Request, correlation_id: int) -> Answer:
-        request.connection.close()
+        bench.service.hold(request, correlation_id)
+        bench.service.produces[-1].refusal = "refused with acks=0"
+        bench.service.produces.pop().complete(flush=False)
         return None
 
     bench.service.handlers[PRODUCE] = refuse
@@ -171,7 +173,59 @@ async def test_a_handler_may_close_the_connection_instead(
     await peer.send(produces(1, 2) + bytes(100))
     assert await peer.is_closed()
     assert bench.service.correlation_ids == [1]
-    assert lines(caplog) == []
+    assert lines(caplog) == [("WARNING", "Closing connection from local: refused with acks=0")]
+
+
+async def test_answers_before_a_refused_produce_leave_first(bench: Bench) -> None:
+    peer, _ = bench.connect()
+    await peer.send(produces(1, 2, 3))
+    await settle()
+    first, second, third = bench.service.produces
+    second.refusal = "refused with acks=0"
+    third.complete()
+    second.complete()
+    assert peer.has_nothing()
+    first.complete()
+    assert await peer.receive_ids(1) == [1]
+    assert await peer.is_closed()
+
+
+async def test_partly_sent_answers_before_a_refused_produce_leave_whole(bench: Bench) -> None:
+    peer, connection = bench.connect(send_buffer_bytes=1)
+    await peer.send(produces(*range(100)))
+    await settle()
+    *answered, refused = bench.service.produces
+    for produce in answered:
+        produce.complete(flush=False, body=bytes(10_000))
+    refused.refusal = "refused with acks=0"
+    refused.complete()
+    assert connection.send_queue
+    assert await peer.receive_ids(99) == list(range(99))
+    assert await peer.is_closed()
+
+
+async def test_completions_behind_a_refused_produce_leave_nothing_behind(bench: Bench) -> None:
+    peer, connection = bench.connect()
+    await peer.send(produces(1, 2))
+    await settle()
+    bench.service.produces[0].refusal = "refused with acks=0"
+    bench.service.complete_all()
+    assert await peer.is_closed()
+    assert (len(connection.outbox), connection.outbox_bytes) == (0, 0)
+
+
+async def test_a_wrong_frame_and_a_refused_produce_before_it_are_one_line(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer, _ = bench.connect()
+    await peer.send(produces(1) + bytes(100))
+    await settle()
+    bench.service.produces[0].refusal = "refused with acks=0"
+    bench.service.complete_all()
+    assert await peer.is_closed()
+    assert lines(caplog) == [
+        ("WARNING", "Closing connection from local: frame of 0 bytes cannot hold a request header")
+    ]
 
 
 # Bounds of the pipeline

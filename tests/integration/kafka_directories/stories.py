@@ -130,7 +130,7 @@ class Appended(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """Kafka on what Ottla left."""
+    """Kafka on what Ottla left. complaints: of its start."""
 
     view: dict[Place, PartitionView]
     committed: dict[Place, list[bytes | None]]
@@ -213,17 +213,19 @@ class Story:
         write_zookeeper(self._zookeeper.connect_string, chroot, {**self.nodes, **configs})
         log_dir = self._work_dir / "for-kafka"
         shutil.copytree(self.log_dir, log_dir)
-        broker = self._kafka = KafkaBroker(self._libs, self._work_dir / "kafka", self._zookeeper, SETTINGS,
+        settings = {**SETTINGS, "log.cleaner.enable": "false"}  # what is served has to be what was found
+        broker = self._kafka = KafkaBroker(self._libs, self._work_dir / "kafka", self._zookeeper, settings,
                                            log_dirs=[log_dir], heap=KAFKA_HEAP, chroot=chroot)
         broker.start()
         wait_for_leaders(broker.address, _partition_counts(self.appended.view))
         view = view_all(broker.address)
+        noted = complaints(broker.log_text())
         with Client(broker.address) as client:
             repeated = [_repeat(client, sequence) for sequence in self.appended.sequences]
         committed = self._committed(broker.bootstrap)
         log_text = broker.log_text()
         broker.kill()
-        return Returned(view, committed, repeated, complaints(log_text), log_text)
+        return Returned(view, committed, repeated, noted, log_text)
 
 
 def _repeat(client: Client, sequence: Sequence) -> Repeated:

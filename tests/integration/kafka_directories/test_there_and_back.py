@@ -152,8 +152,11 @@ def test_kafkas_own_reader_accepts_every_file(stories: dict[str, Story], java_to
     indexes = [path for story in stories.values() for path in partition_files(story, ".index", ".timeindex")]
     assert len(log_files) > 2 * len(stories["clean"].appended.view)
     assert java_tools.complaints_about_files(log_files, "--deep-iteration", "--verify-index-only") == []
-    text = java_tools.dump_log_segments(indexes, "--index-sanity-check")
-    assert text.count("passed sanity check") == len(indexes)
+    lines = java_tools.dump_log_segments(indexes, "--index-sanity-check").splitlines()
+    empty = [path for path in indexes if path.stat().st_size == 0 and path.suffix == ".index"]
+    assert {line for line in lines if not line.startswith("Dumping ")} \
+        == {f"{path} passed sanity check." for path in indexes if path not in empty} \
+        | {f"{path} is empty." for path in empty}
 
 
 # Kafka on what Ottla left
@@ -173,7 +176,7 @@ def test_kafka_finds_no_fault_that_it_does_not_find_with_itself(story: Story) ->
 
 def test_kafka_takes_a_clean_stop_for_one(story: Story) -> None:
     text = story.returned.log_text
-    assert ("clean shutdown file was found" in text) == (story.ended == 0)
+    assert ("since clean shutdown file was found" in text) == (story.ended == 0)
     assert ("Recovering unflushed segment" in text) == (story.ended is None)
 
 
