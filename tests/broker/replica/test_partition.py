@@ -64,7 +64,7 @@ def test_roles_answer_their_own_errors_32() -> None:
     expected = {
         Role.FOLLOWER: ErrorCode.NOT_LEADER_OR_FOLLOWER,
         Role.OFFLINE: ErrorCode.KAFKA_STORAGE_ERROR,
-        Role.NONE: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        Role.NONE: ErrorCode.NOT_LEADER_OR_FOLLOWER,
     }
     for role, error in expected.items():
         partition.role = role
