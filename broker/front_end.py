@@ -42,7 +42,7 @@ from storage.ipc.control import ControlClosedError, ControlSocket
 log = logging.getLogger(__name__)
 
 ROLES_WAIT_S_MAX = 10.0
-"""How long accepting waits for the controller to give every hosted partition its role."""
+"""How long accepting waits for the controller to give every hosted partition it knows its role."""
 
 SLOW_TIMER_S = 10.0
 GC_THRESHOLDS = (50_000, 50, 50)
@@ -277,12 +277,19 @@ class FrontEnd:
         self._accepting.set()
 
     def _is_informed(self) -> bool:
+        """The first UpdateMetadata with partitions names all there are; about those in the directories that are
+        not among them, or not assigned to this broker, the controller will never speak."""
         metadata = self._metadata
         if not metadata.live_broker_ids():
             return False
+        hosted = [(partition, metadata.partition(partition.topic, partition.partition))
+                  for partition in self._registry]  # fmt: skip
+        if hosted and not metadata.topics:
+            return False
         return all(
-            partition.role is not Role.NONE and metadata.partition(partition.topic, partition.partition)
-            for partition in self._registry
+            partition.role is not Role.NONE
+            for partition, known in hosted
+            if known is not None and self._context.broker_id in known.replicas
         )
 
     # Small tasks

@@ -3,7 +3,7 @@
 All of them are asked before any is touched (REVIEW item 26): a directory of another cluster or broker ends
 the start while every directory is still as it was found. Each storage process asks its own again.
 
-Runs in: controller, at its start (blocking calls, in a worker thread). No state.
+Runs in: controller, at its start, when nothing else happens in it (blocking calls). No state.
 """
 from __future__ import annotations
 

@@ -276,7 +276,7 @@ class FetchOperation:
         """(leader, epoch) as metadata has them (KIP-951); `nodes` gets where it is reached."""
         metadata = self.services.metadata
         known = metadata.partition(target.topic or "", target.number)
-        if known is None:
+        if known is None or known.leader < 0:
             return None
         node = metadata.endpoint(known.leader, self.connection.listener_name)
         if node is not None:

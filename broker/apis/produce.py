@@ -193,7 +193,7 @@ class ProduceOperation:
 
     def _leader_hint(self, topic: str, number: int, nodes: set[int]) -> tuple[int, int] | None:
         known = self.services.metadata.partition(topic, number)
-        if known is None:
+        if known is None or known.leader < 0:
             return None
         nodes.add(known.leader)
         return (known.leader, known.leader_epoch)

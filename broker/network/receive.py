@@ -46,13 +46,21 @@ class ReceiveBuffers:
         self._pressure = trio.Event()
 
     def has_shared_room(self, size_bytes: int) -> bool:
-        """Make sure that the shared chunk can take one read; False: stop reading, the arena is full."""
+        """Make sure that the shared chunk can take one read; False: stop reading, the arena is full.
+
+        A chunk that is refused more is given up: its last user's release is then what makes room.
+        """
+        chunk = self._chunk
+        if chunk is not None:
+            if chunk.reference_count == 1:
+                self._chunk_end = 0  # nobody's request is in it any more: use its warm pages again
+            end = self._chunk_end + size_bytes
+            if end <= chunk.size_bytes and self._arena.has_room(max(end - chunk.resident_bytes, 0)):
+                return True
+            self.close()
         if not self._arena.has_room(size_bytes):
             return False
-        chunk = self._chunk
-        if chunk is None or chunk.size_bytes - self._chunk_end < size_bytes:
-            self.close()
-            self._chunk = self._arena.allocate(CHUNK_BYTES)
+        self._chunk = self._arena.allocate(CHUNK_BYTES)
         return self._chunk is not None
 
     def receive_shared(self, sock: socket.socket, limit_bytes: int) -> tuple[Slab, int, int]:

@@ -231,29 +231,38 @@ class PartitionReader:
     def _largest_timestamp(self, base: int) -> int:
         """Of a segment that is no longer appended to; its mtime if it has no time index, as Kafka takes it.
 
-        UNKNOWN_TIMESTAMP, above every other, if the time index ends with an entry that is not true.
+        UNKNOWN_TIMESTAMP, above every other, if the time index ends with nonsense.
         """
         largest = self._largest_timestamps.get(base)
         if largest is None:
-            segment = self._segment(base)
-            entry = segment.last_time_entry()
-            with self._open(base, LOG) as log:
-                if entry is None:
+            entry = self._segment(base).last_time_entry()
+            if entry is not None:
+                largest = entry.timestamp if self._is_plausible(base, entry) else UNKNOWN_TIMESTAMP
+            else:
+                with self._open(base, LOG) as log:
                     largest = os.fstat(log.fd).st_mtime_ns // 1_000_000
-                else:
-                    largest = entry.timestamp if segment.is_true(log, entry) else UNKNOWN_TIMESTAMP
             self._largest_timestamps[base] = largest
         return largest
+
+    def _is_plausible(self, base: int, entry: TimeEntry) -> bool:
+        """What can be said without a look into the log: zeros and random bytes are not plausible.
+
+        A damage that leaves the last entry plausible gives wrong answers by time, as in Kafka; to open the log
+        of each segment for that would hold up the loop.
+        """
+        later = bisect_right(self.segments, base)
+        return entry.timestamp > 0 and entry.offset >= base and (
+            later == len(self.segments) or entry.offset < self.segments[later])
 
     def _largest_entry(self, base: int, limit: int | None) -> TimeEntry | None:
         """limit: log end in the active segment, whose batches beyond the last index entry are looked at."""
         segment = self._segment(base)
         indexed = segment.last_time_entry()
+        if limit is None and (indexed is None or self._is_plausible(base, indexed)):
+            return indexed
         with self._open(base, LOG) as log:
-            if indexed is not None and not segment.is_true(log, indexed):
-                return segment.largest_timestamp_from(log, 0, log.size_bytes() if limit is None else limit)
             if limit is None:
-                return indexed
+                return segment.largest_timestamp_from(log, 0, log.size_bytes())
             tail = segment.largest_timestamp_from(log, segment.last_indexed_position(log, limit), limit)
         return max((entry for entry in (indexed, tail) if entry is not None),
                    key=lambda entry: (entry.timestamp, -entry.offset), default=None)

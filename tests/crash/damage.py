@@ -29,6 +29,11 @@ class Tear(NamedTuple):
     what: str
 
 
+def hides_times(damage: Sequence[str]) -> bool:
+    """Whether a time index was damaged so that what is left looks sound."""
+    return any(".timeindex: " + spoil.__name__ in each for each in damage for spoil in (cut_short, scribbled))
+
+
 def spoil_derived_files(log_dirs: Sequence[Path], draw: random.Random) -> list[str]:
     """Damage about half of everything that is not a record; says what."""
     paths = [path for partition in partition_paths(log_dirs) for pattern in SPOILABLE

@@ -33,13 +33,17 @@ def segment_paths(partition_path: Path) -> list[Path]:
     return sorted(partition_path.glob("*.log"))
 
 
-def check_directories(log_dirs: Sequence[Path], logs: Mapping[TopicPartition, Records]) -> list[str]:
-    """What is wrong with the directories; logs: what the broker last served of each partition."""
+def check_directories(log_dirs: Sequence[Path], logs: Mapping[TopicPartition, Records], *,
+                      indexes: bool = True) -> list[str]:
+    """What is wrong with the directories; logs: what the broker last served of each partition.
+
+    indexes: whether those of all segments must be right, too.
+    """
     paths = partition_paths(log_dirs)
     problems = [f"partition {name} lies in {count} directories"
                 for name, count in Counter(path.name for path in paths).items() if count > 1]
     for path in paths:
-        problems += _check_segments(path)
+        problems += _check_segments(path, indexes)
         topic, _, number = path.name.rpartition("-")
         served = logs.get((topic, int(number)))
         if served is not None and not problems and read_partition(path) != served:
@@ -55,7 +59,7 @@ def read_partition(path: Path) -> Records:
             for record in iterate_records(data, position, output_size_bytes_max=BATCH_BYTES_MAX)]
 
 
-def _check_segments(path: Path) -> list[str]:
+def _check_segments(path: Path, indexes: bool) -> list[str]:
     problems = []
     next_offset: int | None = None
     for log in segment_paths(path):
@@ -68,7 +72,7 @@ def _check_segments(path: Path) -> list[str]:
         if next_offset is not None and base_offset != next_offset:
             problems.append(f"{log}: the segment before it ends at offset {next_offset}")
         next_offset = scan.next_offset
-        problems += _check_indexes(log)
+        problems += _check_indexes(log) if indexes else ()
     return problems
 
 

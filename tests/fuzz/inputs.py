@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 from broker.apis.ledger import ADVERTISED
@@ -60,9 +61,9 @@ def fetch(rng: random.Random, version: int) -> Any:
     )  # fmt: skip
 
 
-def whole_frame(rng: random.Random, correlation_id: int) -> bytes:
+def whole_frame(rng: random.Random, correlation_id: int, keys: Sequence[int] = KNOWN_KEYS) -> bytes:
     """A request that is well-formed, whether or not it makes sense."""
-    key = rng.choice((ApiKey.PRODUCE, ApiKey.FETCH, *KNOWN_KEYS))
+    key = rng.choice((ApiKey.PRODUCE, ApiKey.FETCH, *keys))
     low, high = ADVERTISED[key]
     version = rng.randint(low, high)
     if key == ApiKey.PRODUCE and rng.random() < 0.8:
@@ -76,9 +77,9 @@ def whole_frame(rng: random.Random, correlation_id: int) -> bytes:
     return encode_request(key, version, correlation_id, rng.choice((None, "", "fuzz")), message)
 
 
-def bent_frame(rng: random.Random, correlation_id: int) -> bytes:
+def bent_frame(rng: random.Random, correlation_id: int, keys: Sequence[int] = KNOWN_KEYS) -> bytes:
     """A frame of the right size whose content was changed, cut or lengthened."""
-    content = bytearray(whole_frame(rng, correlation_id)[4:])
+    content = bytearray(whole_frame(rng, correlation_id, keys)[4:])
     kind = rng.randrange(4)
     if kind == 0:
         for _ in range(rng.randint(1, 4)):
@@ -107,12 +108,12 @@ def noise(rng: random.Random) -> bytes:
     return b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rng.randbytes(60)
 
 
-def stream(rng: random.Random) -> bytes:
+def stream(rng: random.Random, keys: Sequence[int] = KNOWN_KEYS) -> bytes:
     """What one client sends in its life."""
-    parts = [whole_frame(rng, number) for number in range(rng.choice((0, 1, 2, 5, 20)))]
+    parts = [whole_frame(rng, number, keys) for number in range(rng.choice((0, 1, 2, 5, 20)))]
     if rng.random() < 0.5:
-        parts.append(bent_frame(rng, 1000))
-        parts += [whole_frame(rng, 2000 + number) for number in range(rng.randint(0, 3))]
+        parts.append(bent_frame(rng, 1000, keys))
+        parts += [whole_frame(rng, 2000 + number, keys) for number in range(rng.randint(0, 3))]
     if rng.random() < 0.5:
         parts.append(noise(rng))
     data = b"".join(parts)

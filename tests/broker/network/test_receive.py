@@ -55,9 +55,45 @@ def test_reads_lie_one_behind_the_other(arena: Arena, pair: tuple[socket.socket,
         theirs.send(data)
         assert buffers.has_shared_room(SMALL_READ_BYTES)
         slab, start, end = buffers.receive_shared(ours, SMALL_READ_BYTES)
+        slab.retain()
         found.append((start, end, bytes(slab.view[start:end])))
     assert found == [(0, 5, b"first"), (5, 11, b"second")]
     assert arena.used_bytes == 11
+
+
+def test_a_chunk_without_users_is_filled_again_from_its_start(
+    arena: Arena, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """So that single requests touch one page again and again, not all of a chunk in turn."""
+    ours, theirs = pair
+    buffers = ReceiveBuffers(arena)
+    for _ in range(3):
+        theirs.send(b"request")
+        assert buffers.has_shared_room(SMALL_READ_BYTES)
+        slab, start, end = buffers.receive_shared(ours, SMALL_READ_BYTES)
+        assert (start, end) == (0, 7)
+        slab.retain()
+        slab.release()
+    assert arena.used_bytes == 7
+
+
+def test_a_chunk_that_fills_the_arena_is_given_up(
+    arena: Arena, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """Else all would wait for room that only the chunk itself could give."""
+    ours, theirs = pair
+    small = Arena(Region.create("arena", ARENA_BYTES), 1, SMALL_READ_BYTES + 10)
+    buffers = ReceiveBuffers(small)
+    told: list[bool] = []
+    small.room_callback = lambda: told.append(True)
+    theirs.send(b"x" * 11)
+    assert buffers.has_shared_room(SMALL_READ_BYTES)
+    slab, _, _ = buffers.receive_shared(ours, SMALL_READ_BYTES)
+    slab.retain()
+    assert not buffers.has_shared_room(SMALL_READ_BYTES)
+    slab.release()
+    assert told == [True]
+    assert buffers.has_shared_room(SMALL_READ_BYTES)
 
 
 def test_a_closed_peer_is_an_empty_read_and_no_data_is_an_error(
@@ -83,14 +119,14 @@ def test_a_chunk_without_room_for_a_read_is_given_up(
         theirs.send(b"x" * 10)
         assert buffers.has_shared_room(SMALL_READ_BYTES)
         slab, _, _ = buffers.receive_shared(ours, SMALL_READ_BYTES)
+        slab.retain()
         buffers._chunk_end = -(-buffers._chunk_end // SMALL_READ_BYTES) * SMALL_READ_BYTES
-        if slab not in chunks:
-            slab.retain()
-            chunks.append(slab)
-    first, second = chunks
-    assert (first.reference_count, second.reference_count) == (1, 2)
-    first.release()
-    second.release()
+        chunks.append(slab)
+    *first, second = chunks
+    assert set(first) == {first[0]}
+    assert (first[0].reference_count, second.reference_count) == (len(first), 2)
+    for slab in chunks:
+        slab.release()
     buffers.close()
     assert arena.used_bytes == 0
 

@@ -163,6 +163,32 @@ def test_a_reopened_segment_finds_its_batches(tmp_path: Path) -> None:
     assert again.find_batch(BASE + 20) is None
 
 
+@pytest.mark.parametrize("position", [-100, 50, 1500, 1 << 30])
+def test_an_index_entry_that_leads_nowhere_is_passed_over(tmp_path: Path, position: int) -> None:
+    """Before the file, into a batch, behind the wanted batch, behind the file."""
+    segment = new_segment(tmp_path, index_interval_bytes=250)
+    fill(segment, *(sized_batch(100) for _ in range(20)))
+    Path(segment.path(".index")).write_bytes(struct.pack(">ii", 5, position))
+    again = reopened(tmp_path)
+    for offset in range(BASE, BASE + 20):
+        found = again.find_batch(offset)
+        assert found is not None and found.position == (offset - BASE) * 100
+
+
+@pytest.mark.parametrize("entry", [(0, 0), (NOW_MS - 10**9, 7), (NOW_MS, 10**6)])
+def test_the_largest_timestamp_is_not_taken_from_an_index_that_lies(tmp_path: Path, entry: tuple[int, int]) -> None:
+    """Else retention would delete the segment."""
+    segment = new_segment(tmp_path, index_interval_bytes=250)
+    fill(segment, *(sized_batch(100, timestamp=NOW_MS + index) for index in range(10)))
+    segment.seal()
+    segment.release()
+    Path(segment.path(".timeindex")).write_bytes(struct.pack(">qi", *entry))
+    size = Path(segment.log.path).stat().st_size
+    ended = LogSegment(str(tmp_path), BASE, size, LogConfig(), OS_FILES, now_ms=NOW_MS, exists=True)
+    assert ended.largest_timestamp == NOW_MS + 9
+    assert ended.log.fd < 0
+
+
 def test_truncation_takes_whole_batches_and_their_index_entries(tmp_path: Path) -> None:
     segment = new_segment(tmp_path, index_interval_bytes=250)
     fill(segment, *(sized_batch(100, timestamp=NOW_MS + index) for index in range(20)))

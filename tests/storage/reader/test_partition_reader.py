@@ -6,6 +6,7 @@ import pathlib
 import random
 import shutil
 import struct
+from collections.abc import Callable
 
 import pytest
 
@@ -135,6 +136,76 @@ class TestLocate:
         reader.refresh(0)
         for offset in range(files.batches[0].base_offset, files.end_offset):
             assert reader.locate(offset, *files.end) == files.expected_location(offset)
+
+
+class TestSpoiltIndexes:
+    """Entries have no checksum: what they say is tried, not believed."""
+
+    def spoil(self, files: PartitionFiles, suffix: str, change: Callable[[bytearray, random.Random], None],
+              seed: int) -> PartitionReader:
+        draw = random.Random(seed)
+        for base in files.segments:
+            data = bytearray(pathlib.Path(files.name(base, suffix)).read_bytes())
+            if data:
+                change(data, draw)
+            pathlib.Path(files.name(base, suffix)).write_bytes(data)
+        reader = PartitionReader(files.path)
+        assert reader.refresh(2)
+        return reader
+
+    @staticmethod
+    def scribble(data: bytearray, draw: random.Random) -> None:
+        for _ in range(3):
+            data[draw.randrange(len(data))] ^= draw.randint(1, 255)
+
+    @staticmethod
+    def randomize(data: bytearray, draw: random.Random) -> None:
+        data[:] = draw.randbytes(len(data))
+
+    @staticmethod
+    def zero(data: bytearray, _: random.Random) -> None:
+        data[:] = bytes(len(data))
+
+    @pytest.mark.parametrize("seed", range(10))
+    @pytest.mark.parametrize("change", ["scribble", "randomize", "zero"])
+    def test_no_record_is_hidden_by_an_offset_index_that_lies(self, files: PartitionFiles, change: str,
+                                                              seed: int) -> None:
+        reader = self.spoil(files, ".index", getattr(self, change), seed)
+        for offset in range(100, files.end_offset):
+            assert reader.locate(offset, *files.end) == files.expected_location(offset), f"seed {seed}"
+
+    def test_an_entry_that_leads_behind_the_wanted_batch_is_passed_over(self, files: PartitionFiles) -> None:
+        wanted, behind = files.batches[2], files.batches[9]
+        entry = struct.pack(">ii", wanted.base_offset - 100, behind.position)
+        pathlib.Path(files.name(100, ".index")).write_bytes(entry)
+        reader = PartitionReader(files.path)
+        reader.refresh(2)
+        assert reader.locate(wanted.base_offset, *files.end) == wanted[:2]
+
+    @pytest.mark.parametrize("change", ["randomize", "zero"])
+    def test_a_time_index_of_nonsense_skips_no_segment(self, files: PartitionFiles, change: str) -> None:
+        reader = self.spoil(files, ".timeindex", getattr(self, change), 1)
+        for timestamp in range(TIME, TIME + files.end_offset, 9):
+            candidate = reader.time_candidates(timestamp)
+            first = next((batch for batch in files.batches if batch.max_timestamp >= timestamp), None)
+            if first is not None:
+                assert candidate is not None and candidate <= first[:2]
+
+    def test_a_time_entry_that_names_another_batch_does_not_lead_behind_the_record(
+            self, files: PartitionFiles) -> None:
+        wanted = files.batches[3]
+        entry = struct.pack(">qi", wanted.max_timestamp - 1, files.batches[20].base_offset - 100)
+        path = pathlib.Path(files.name(100, ".timeindex"))
+        path.write_bytes(entry + path.read_bytes()[-12:])
+        reader = PartitionReader(files.path)
+        reader.refresh(2)
+        assert reader.time_candidates(wanted.max_timestamp) == (100, 0)
+
+    def test_the_largest_timestamp_is_looked_for_in_the_log_then(self, files: PartitionFiles) -> None:
+        reader = self.spoil(files, ".timeindex", self.zero, 1)
+        found = reader.max_timestamp_candidate(700, files.end_position)
+        assert found is not None
+        assert found.timestamp == max(batch.max_timestamp for batch in files.batches)
 
 
 class TestHeaders:
