@@ -303,6 +303,8 @@ class FrontEnd:
             await trio.sleep(SLOW_TIMER_S)
             self._helpers.drop_if_idle()
             self._arena.trim()
+            if await self._roles.retry_without_room():
+                self._context.control.send({"kind": "register_anew"})
 
 
 EVICTION_S = 120.0

@@ -1,7 +1,7 @@
 """DescribeConfigs (key 32): effective configuration of topics and of this broker, with where it comes from.
 
 Versions: 0 isDefault, which Kafka leaves false whatever the source; 1 source and synonyms; 3 type and
-documentation (ours is empty); 4 flexible.
+documentation (we have none); 4 flexible.
 A broker resource must name this broker, or be empty for the cluster-wide defaults. Loggers are a JVM matter:
 INVALID_REQUEST. Behaviour 76.
 Runs in: front end.
@@ -91,7 +91,7 @@ def _chosen(entries: Iterable[Any], keys: list[str] | None, include_synonyms: bo
         yield Entry(
             name=entry.name, value=entry.value_text, read_only=entry.read_only,
             config_source=int(entry.source),
-            is_sensitive=entry.sensitive, config_type=int(entry.type_code),
+            is_sensitive=entry.sensitive, config_type=int(entry.type_code), documentation=None,
             synonyms=[
                 Synonym(name=synonym.name, value=synonym.value_text, source=int(synonym.source))
                 for synonym in synonyms

@@ -26,7 +26,7 @@ from broker.protocol.hot_common import NodeEndpoint
 from broker.protocol.hot_fetch import FetchRequest, parse_fetch_request
 from broker.protocol.hot_fetch_response import fetch_response_encoder
 from broker.replica.fetch_session import FetchContext, FetchSession, Target, TopicKey
-from broker.replica.log_read import Obstacle, ReadResult, failed, read
+from broker.replica.log_read import Obstacle, ReadResult, failed, not_found, read
 from broker.replica.partition import Partition, Role
 from storage.reader.errors import ColdReadError
 
@@ -148,12 +148,12 @@ class FetchOperation:
         if topic is None:
             topic = target.topic = services.metadata.name_of(target.key)  # type: ignore[arg-type]
             if topic is None:
-                return failed(ErrorCode.UNKNOWN_TOPIC_ID)
+                return not_found(ErrorCode.UNKNOWN_TOPIC_ID)
         partition = services.registry.get(topic, target.number)
         self._bind(target, partition)
         error = self._refusal(target, topic, partition)
         if error or partition is None:
-            return failed(error)
+            return not_found(error) if error in NOT_FOUND_ERRORS else failed(error)
         result = read(
             services.log_dirs.segments, partition, target.fetch_offset, target.current_leader_epoch,
             target.last_fetched_epoch, min(target.max_bytes, left_bytes), min_one, self.isolation_level,

@@ -30,6 +30,7 @@ PartitionResponse = ListOffsetsResponse.ListOffsetsPartitionResponse
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED = -1, -2, -3, -4, -5
 FIRST_VERSION_OF = {MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9}
 CONSUMER_REPLICA_ID = -1
+FIRST_VERSION_WITH_OFFSET_NOT_AVAILABLE = 5
 NO_TIMESTAMP = -1
 
 
@@ -104,6 +105,8 @@ def _at_once(
     if version == 0:
         return _old_style(services, partition, wanted, asked.replica_id == CONSUMER_REPLICA_ID)
     if timestamp == LATEST:
+        if _end_is_uncertain(partition, asked):
+            return _failed(number, _not_available(version), version)
         end = _visible_end(partition, asked)
         return _found(number, FoundOffset(end, NO_TIMESTAMP, partition.leader_epoch), version)
     if timestamp in (EARLIEST, EARLIEST_LOCAL):
@@ -127,11 +130,23 @@ async def _by_time(services: Services, asked: Any, version: int, topic: str, wan
         else:
             found = await look_up.first_at_or_after(wanted.timestamp, end)
     except HelperUnavailableError:
-        return _failed(number, ErrorCode.OFFSET_NOT_AVAILABLE if version >= 5 else (
-            ErrorCode.LEADER_NOT_AVAILABLE), version)  # fmt: skip
+        return _failed(number, _not_available(version), version)
     except (CorruptLogError, OSError):
         return _failed(number, ErrorCode.KAFKA_STORAGE_ERROR, version)
+    if found is NOT_FOUND and _end_is_uncertain(partition, asked):
+        return _failed(number, _not_available(version), version)
     return _found(number, found, version)
+
+
+def _not_available(version: int) -> ErrorCode:
+    if version < FIRST_VERSION_WITH_OFFSET_NOT_AVAILABLE:
+        return ErrorCode.LEADER_NOT_AVAILABLE
+    return ErrorCode.OFFSET_NOT_AVAILABLE
+
+
+def _end_is_uncertain(partition: Partition, asked: Any) -> bool:
+    """Only consumers mind; followers and tools see the log's own end."""
+    return partition.end_is_uncertain and asked.replica_id == CONSUMER_REPLICA_ID
 
 
 def _visible_end(partition: Partition, asked: Any) -> int:

@@ -81,7 +81,9 @@ class ProduceOperation:
                 partition = registry.get(topic, number)
                 self.plan.append((topic, number, partition))
                 error = self._refusal(topic, number, partition, internal, transactional)
-                if error:
+                if error == ErrorCode.NOT_ENOUGH_REPLICAS and partition is not None:
+                    self.results.append(_refused(error, partition.log_start_offset))
+                elif error:
                     self.results.append(_refused(error))
                 elif records_start < 0 or partition is None:
                     self.results.append(_refused(ErrorCode.INVALID_RECORD))
@@ -103,15 +105,15 @@ class ProduceOperation:
     def _refusal(
         self, topic: str, number: int, partition: Partition | None, internal: bool, transactional: bool
     ) -> ErrorCode:
+        led_here = partition is not None and partition.role is Role.LEADER
+        if not led_here and self.services.metadata.partition(topic, number) is None:
+            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         if self.acks not in (-1, 0, 1):
             return ErrorCode.INVALID_REQUIRED_ACKS
         if internal:
             return ErrorCode.INVALID_TOPIC_EXCEPTION
-        if partition is None or partition.role is not Role.LEADER:
-            if self.services.metadata.partition(topic, number) is None:
-                return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            if partition is None:
-                return ErrorCode.NOT_LEADER_OR_FOLLOWER
+        if partition is None:
+            return ErrorCode.NOT_LEADER_OR_FOLLOWER
         if transactional:
             return ErrorCode.INVALID_TXN_STATE
         return partition.produce_error(self.acks)
@@ -215,8 +217,8 @@ _NO_ERRORS: list[tuple[int, str]] = []
 _PENDING: PartitionResult = (int(ErrorCode.REQUEST_TIMED_OUT), -1, -1, -1, _NO_ERRORS, None, None)
 
 
-def _refused(error: int) -> PartitionResult:
-    return (int(error), -1, -1, -1, _NO_ERRORS, None, None)
+def _refused(error: int, log_start_offset: int = -1) -> PartitionResult:
+    return (int(error), -1, -1, log_start_offset, _NO_ERRORS, None, None)
 
 
 def handle(services: Services, header: RequestHeader, request: Request) -> Answer:

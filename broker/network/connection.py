@@ -201,8 +201,13 @@ class Connection:
         try:
             if slab is not None:
                 received = self._receive_more(slab)
+            elif self.privileged:
+                received = await self._receive_reserved()
             else:
-                received = await self._receive_first()
+                limit = PEEK_READ_BYTES if self._last_was_large else SMALL_READ_BYTES
+                while not self._host.receive.has_shared_room(limit):
+                    await self._wait_for_room()
+                received = self._receive_first(limit)
         except BlockingIOError:
             return True
         except OSError as error:
@@ -216,18 +221,16 @@ class Connection:
             await self._keep_rest()
         return not self.closed
 
-    async def _receive_first(self) -> int:
-        """Read what comes after a whole frame, into memory of all; the controller's frames have their own."""
-        receive = self._host.receive
-        if self.privileged:
-            self._start = self._end = 0
-            self._slab = await self._private_slab(SMALL_READ_BYTES)
-            self._is_shared = False
-            return self._receive_more(self._slab)
-        limit = PEEK_READ_BYTES if self._last_was_large else SMALL_READ_BYTES
-        while not receive.has_shared_room(limit):
-            await self._wait_for_room()
-        slab, start, end = receive.receive_shared(self.sock, limit)
+    async def _receive_reserved(self) -> int:
+        """Read the controller's next frame, into the share of the arena that clients cannot fill."""
+        self._start = self._end = 0
+        self._slab = await self._private_slab(SMALL_READ_BYTES)
+        self._is_shared = False
+        return self._receive_more(self._slab)
+
+    def _receive_first(self, limit_bytes: int) -> int:
+        """Read what comes after a whole frame, into memory that all connections share."""
+        slab, start, end = self._host.receive.receive_shared(self.sock, limit_bytes)
         if start != end:
             slab.retain()
             self._slab, self._start, self._end, self._is_shared = slab, start, end, True
@@ -328,6 +331,7 @@ class Connection:
             answer = self.dispatch(Request(self, slab, view, start + _SIZE_BYTES, frame_end))
             if answer is not None and not isinstance(answer, _ANSWERS):
                 answer = await answer
+                self.last_active_s = trio.current_time()
             if answer is not None:
                 self.answer(answer)
             elif self.outbox and self.outbox[0].done:
@@ -359,7 +363,9 @@ class Connection:
 
     def answer(self, answer: bytes | list[Part]) -> None:
         """Send the answer of the request in progress (parked or not); it is the only one outstanding."""
-        self.parked = None
+        if self.parked is not None:
+            self.parked = None
+            self.last_active_s = trio.current_time()
         if self.closed:
             if isinstance(answer, list):
                 release_parts(deque(answer))
@@ -392,6 +398,7 @@ class Connection:
             return
         if frames:
             self.send_queue.append(frames[0] if len(frames) == 1 else b"".join(frames))
+            self.last_active_s = trio.current_time()
             self._send()
         elif len(outbox) < count:
             self._sent()
@@ -404,7 +411,6 @@ class Connection:
         except (OSError, ShortFileError) as error:
             self._lost("Sending to", error)
             return
-        self.last_active_s = trio.current_time()
         if finished:
             self._sent()
         else:

@@ -46,6 +46,11 @@ def failed(error: int) -> ReadResult:
     return ReadResult(int(error), -1, -1, -1, EMPTY, None, None)
 
 
+def not_found(error: int) -> ReadResult:
+    """Of a partition that was not even looked for: as Kafka answers it, aborted transactions are not null."""
+    return ReadResult(int(error), -1, -1, -1, EMPTY, (), None)
+
+
 def read(
     segments: SegmentReaders, partition: Partition, fetch_offset: int, current_leader_epoch: int,
     last_fetched_epoch: int, max_bytes: int, min_one_batch: bool, isolation_level: int,

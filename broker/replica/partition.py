@@ -44,7 +44,8 @@ class Partition:
     """
 
     __slots__ = (
-        "config", "directory_index", "first_unstable_offset", "follower_ends", "generation_key",
+        "config", "directory_index", "epoch_start_offset", "first_unstable_offset", "follower_ends",
+        "generation_key",
         "high_watermark", "isr", "leader_epoch", "leader_epoch_starts", "leader_id", "log_start_offset",
         "marks", "max_message_bytes", "min_insync_replicas", "partition", "partition_epoch", "path",
         "reader", "replicas", "role", "segment_list_version", "slot", "slot_generation", "topic",
@@ -70,6 +71,7 @@ class Partition:
         self.isr: tuple[int, ...] = ()
         self.replicas: tuple[int, ...] = ()
         self.follower_ends: dict[int, int] = {}
+        self.epoch_start_offset = 0
         self.leader_epoch_starts: list[tuple[int, int]] = []
 
         self.log_start_offset = 0
@@ -122,6 +124,7 @@ class Partition:
         self.leader_epoch = earlier.leader_epoch
         self.leader_epoch_starts = earlier.leader_epoch_starts
         self.follower_ends = earlier.follower_ends
+        self.epoch_start_offset = earlier.epoch_start_offset
 
     def log_advanced(self, log_end: LogPosition, log_start: int, first_unstable: int, version: int) -> None:
         """The newest append completion of a pump pass."""
@@ -141,6 +144,8 @@ class Partition:
 
     def lead(self, broker_id: int, leader_epoch: int, epoch_starts: list[tuple[int, int]]) -> None:
         """This broker leads from now on; `epoch_starts` is the log's leader-epoch history."""
+        if leader_epoch > self.leader_epoch:
+            self.epoch_start_offset = self.marks.log_end.offset
         self.role = Role.LEADER
         self.leader_id = broker_id
         self.leader_epoch = leader_epoch
@@ -210,6 +215,12 @@ class Partition:
         if self.role is Role.OFFLINE:
             return ErrorCode.KAFKA_STORAGE_ERROR
         return ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+    @property
+    def end_is_uncertain(self) -> bool:
+        """The watermark has not reached where this leader began: what was read before may lie above it, so
+        that the end of the log must not be told yet (subtle behaviour 51)."""
+        return self.high_watermark < self.epoch_start_offset
 
     def end_for_epoch(self, epoch: int) -> tuple[int, int]:
         """(epoch, end offset) as LeaderEpochFileCache.endOffsetFor; (-1, -1) when unknown (behaviour 52)."""

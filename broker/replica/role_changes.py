@@ -39,6 +39,9 @@ NO_SLOT = 0xFFFFFFFF
 """In an OPEN: the partition has none yet. In a listing: storage has set the log aside."""
 
 ZERO_UUID = bytes(16)
+NO_ROOM = ErrorCode.NOT_ENOUGH_REPLICAS
+"""Storage's answer on a full disk: to a produce, and to the creation of a log."""
+
 
 Listed = list[Any]
 """A log as its storage process lists it: topic, partition, topic id, slot, slot generation, watermark."""
@@ -58,6 +61,7 @@ class RoleChanges:
         self._resolve_topic = resolve_topic
         self._storage = StorageCalls(log_dirs.arena)
         self._turns = Turns()
+        self._without_room: dict[tuple[str, int], bytes] = {}
         self.controller_epoch = -1
 
     # A storage process has started
@@ -182,11 +186,34 @@ class RoleChanges:
         message = {
             "topic": topic, "partition": number, "topic_id": topic_id, "config": self._config_of(topic)
         }  # fmt: skip
-        with self._log_dirs.creating(link):
-            completion, result = await self._storage.call(link, SubmissionKind.OPEN, NO_SLOT, 0, -1, message)
+        self._without_room.pop((topic, number), None)
+        try:
+            with self._log_dirs.creating(link):
+                completion, result = await self._storage.call(link, SubmissionKind.OPEN, NO_SLOT, 0, -1, message)
+        except StorageRefusedError as refusal:
+            if refusal.code == NO_ROOM:
+                self._without_room[topic, number] = topic_id
+            raise
         return self._adopt(
             link, topic, number, topic_id, completion[3], completion[4], result["checkpoint_high_watermark"]
         )
+
+    async def retry_without_room(self) -> bool:
+        """Partitions whose log found no room, once more; True: some are there now, and nobody knows of it.
+
+        A controller has been told that they are offline, and asks again only of a broker with a new epoch.
+        """
+        healed = False
+        for (topic, number), topic_id in tuple(self._without_room.items()):
+            async with self._turns.of(topic, number):
+                try:
+                    if self._registry.get(topic, number) is None:
+                        await self._open(topic, number, topic_id, is_new=True)
+                        log.info("%s-%d has found room", topic, number)
+                        healed = True
+                except StorageRefusedError as refusal:
+                    log.debug("%s-%d: %s", topic, number, refusal)
+        return healed
 
     def _place(self, is_new: bool) -> StorageLink:
         """As Kafka: a partition that is not new may lie in a directory that has failed."""
@@ -285,6 +312,8 @@ class RoleChanges:
         """A stopped log stays entered, so that a later LeaderAndIsr finds it where it lies."""
         partition = self._registry.get(topic, number)
         if partition is None:
+            if delete:
+                self._without_room.pop((topic, number), None)
             return ErrorCode.NONE
         if leader_epoch not in (-2, -1) and leader_epoch < partition.leader_epoch:
             return ErrorCode.FENCED_LEADER_EPOCH

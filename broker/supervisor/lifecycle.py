@@ -235,6 +235,8 @@ class Lifecycle:
                 self._on_taken_over(int_field(message, "index"))
             case "helper_wanted":
                 self._helpers.want(FRONT_END, text_field(message, "purpose"))
+            case "register_anew":
+                self._register_anew()
             case "failed":
                 self._fail(f"front end: {text_field(message, 'why')}")
 
@@ -456,6 +458,12 @@ class Lifecycle:
         epoch = self.front_end.broker_epoch
         self._out.add(Send(CONTROLLER, {"kind": "register", "resume": epoch is not None,
                                         "broker_epoch": -1 if epoch is None else epoch, "ports": self._ports}))
+
+    def _register_anew(self) -> None:
+        """The front end can serve what it had refused: a new broker epoch makes any controller send it all."""
+        self.front_end.broker_epoch = None
+        if self.controller.state is State.UP:
+            self._register()
 
     def _accept(self) -> None:
         self.front_end.state = State.ACCEPTING

@@ -59,6 +59,7 @@ LEGAL_MESSAGES: dict[Role, dict[str, frozenset[State]]] = {
         "ready": frozenset({State.STARTING}),
         "taken_over": frozenset({State.STARTING, State.UP, State.ACCEPTING}),
         "helper_wanted": frozenset({State.STARTING, State.UP, State.ACCEPTING}),
+        "register_anew": frozenset({State.UP, State.ACCEPTING}),
         "failed": frozenset({State.STARTING}),
         "stopped": frozenset({State.STARTING, State.UP, State.ACCEPTING}),
     },

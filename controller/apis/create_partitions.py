@@ -22,7 +22,7 @@ from broker.protocol.messages import message_class
 from controller import assignment as placement
 from controller import znodes
 from controller.apis.fault import ApiFault
-from controller.apis.topic_rules import check_topic_name
+from controller.apis.topic_rules import check_partition_count, check_topic_name
 from controller.apis.waiting import WaitingAnswer
 from controller.cluster import ReplicaAssignment
 from controller.metadata_store.errors import MultiError, StoreError
@@ -97,6 +97,7 @@ async def _plan(runtime: Runtime, topic: Any) -> tuple[NewPartitions, Operation]
     if added <= 0:
         raise ApiFault(ErrorCode.INVALID_PARTITIONS, (
             f"Topic '{topic.name}' has {len(current.partitions)} partitions, {topic.count} would not be more."))
+    check_partition_count(topic.count)
     new = _given(runtime, topic, current, added) if topic.assignments is not None \
         else _placed(runtime, current, added)
     partitions = {**current.partitions,

@@ -34,6 +34,7 @@ from controller.apis.topic_rules import (
     CLUSTER_METADATA_TOPIC,
     check_collision,
     check_manual_assignment,
+    check_partition_count,
     check_topic_name,
     may_collide,
     unified,
@@ -206,6 +207,7 @@ def _assign(runtime: Runtime, config: KafkaConfig, topic: Any,
         return {entry.partition_index: tuple(entry.broker_ids) for entry in topic.assignments}
     brokers = runtime.state.brokers
     partition_count = config["num.partitions"] if topic.num_partitions == NOT_GIVEN else topic.num_partitions
+    check_partition_count(partition_count)
     replication_factor = topic.replication_factor
     if replication_factor == NOT_GIVEN:
         replication_factor = config["default.replication.factor"]

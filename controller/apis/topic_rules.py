@@ -10,6 +10,17 @@ from controller.apis.fault import ApiFault
 CLUSTER_METADATA_TOPIC = "__cluster_metadata"
 
 
+PARTITION_COUNT_MAX = 1 << 16
+"""Of one topic: what one log directory has slots for. Kafka states no limit and dies of the memory."""
+
+
+def check_partition_count(count: int) -> None:
+    """Refuse what no broker could hold, before anything is laid out for it."""
+    if count > PARTITION_COUNT_MAX:
+        raise ApiFault(ErrorCode.INVALID_PARTITIONS,
+                       f"{count} partitions are more than the {PARTITION_COUNT_MAX} that a topic may have.")
+
+
 def check_topic_name(name: str) -> None:
     """INVALID_TOPIC_EXCEPTION unless the name is one."""
     if is_valid_topic_name(name):

@@ -127,7 +127,7 @@ class PartitionLog:
                  "last_flush_monotonic_ms", "_extra_snapshots", "_bytes_since_snapshot", "_indexes_synced",
                  "_truncation_count", "_active", "_next_offset", "_staged_size_bytes", "_chunks", "_base_state",
                  "_plain_attributes", "_timestamps_bounded", "_message_size_bytes_max", "_segment_size_bytes",
-                 "_log_append_time")
+                 "_log_append_time", "_epoch_unwritten")
 
     def __init__(self, topic: str, partition: int, path: str, config: LogConfig, environment: LogEnvironment,
                  loaded: LoadedLog) -> None:
@@ -147,6 +147,7 @@ class PartitionLog:
         self.last_flush_monotonic_ms = environment.monotonic_ms()
         self.publish_version: Callable[[int], None] = _publish_nothing
         self._environment = environment
+        self._epoch_unwritten = False
         self._extra_snapshots: list[int] = []
         self._bytes_since_snapshot = 0
         self._indexes_synced = loaded.indexes_synced
@@ -280,6 +281,8 @@ class PartitionLog:
         if self._active.log.fd < 0:
             self._environment.open_logs.note_open(self)
         try:
+            if self._epoch_unwritten:
+                self._write_leader_epoch()
             for chunk in self._chunks:
                 if chunk.previous is not None:
                     self._begin_segment(chunk, chunk.previous)
@@ -437,11 +440,27 @@ class PartitionLog:
     # -- leadership, log start, transactions
 
     def become_leader(self, epoch: int) -> int:
-        """Appends of `epoch` are taken from now on; the offset at which that epoch begins in this log."""
+        """Appends of `epoch` are taken from now on; the offset at which that epoch begins in this log.
+
+        On a full disk the log is led, so that it can be read, and the file is written with the first append.
+        """
         assert not self._chunks
-        self._guard("writing the leader epoch", self.leader_epoch_cache.assign, epoch, self.log_end_offset)
+        try:
+            if self.leader_epoch_cache.assign(epoch, self.log_end_offset):
+                self._epoch_unwritten = False
+        except OSError as error:
+            failure = failure_of(self.path, error, "writing the leader epoch")
+            if failure is not error:
+                raise failure from error
+            self.leader_epoch_cache.assign(epoch, self.log_end_offset, durable=False)
+            self._epoch_unwritten = True
         self.leader_epoch = epoch
         return self.leader_epoch_cache.start_offset_of(epoch)
+
+    def _write_leader_epoch(self) -> None:
+        """No batch of an epoch is in the log before the file has that epoch."""
+        self.leader_epoch_cache.flush_if_stale()
+        self._epoch_unwritten = False
 
     def become_follower(self) -> None:
         self.leader_epoch = NO_LEADER

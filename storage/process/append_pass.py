@@ -10,7 +10,7 @@ Runs in: storage, writer thread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from storage import errors
@@ -57,8 +57,8 @@ class AppendPass:
 
     def run(
         self, entries: list[SubmissionEntry], completions: CompletionProducer, now_ms: int
-    ) -> Iterable[PartitionLog]:
-        """Append `entries` (all of kind APPEND); the logs that were touched.
+    ) -> Mapping[PartitionLog, Exception | None]:
+        """Append `entries` (all of kind APPEND); the logs that were touched, with what kept them from it.
 
         Raises DirectoryFailed; unanswered entries stay so.
         """

@@ -74,7 +74,7 @@ class Commands:
             error = refused.code
         except OSError as failure:
             log.error("%s refused: %s", _name(entry[0]), failure)
-            error = errors.KAFKA_STORAGE_ERROR
+            error = errors.NOT_ENOUGH_REPLICAS  # no room: whoever asks again later may be served
         size = self._store_result(entry, result)
         slot, generation = entry[3], entry[4]
         if partition_log is None:

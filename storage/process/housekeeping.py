@@ -9,7 +9,7 @@ Runs in: storage, writer thread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from storage.ipc.entries import CompletionKind
@@ -80,9 +80,16 @@ class Housekeeping:
         if self._flush_interval_ms < NEVER_MS:
             self._schedule.wake(FLUSH_BY_TIME, now_ms)
 
-    def after_appends(self, touched: Iterable[PartitionLog]) -> None:
-        """Extra snapshots, and the background flush of segments that a roll has ended."""
-        for partition_log in touched:
+    def after_appends(self, touched: Mapping[PartitionLog, Exception | None]) -> None:
+        """Extra snapshots, and the background flush of segments that a roll has ended.
+
+        A log that refused (no room) may have begun a roll and undone it. Its segment-list version has moved,
+        and no completion of an append tells so: readers would wait for that for ever.
+        """
+        for partition_log, refusal in touched.items():
+            if refusal is not None:
+                self._changed[partition_log] = None
+                continue
             self._try_snapshot(partition_log)
             if partition_log.has_ended_segments_to_flush:
                 self._group_commit.flush_up_to(partition_log, partition_log.active_base_offset)

@@ -280,9 +280,10 @@ class Churner(Client):
 
 
 def create_topic_patiently(address: Address, topic: str, partitions: int,
-                           configs: Mapping[str, str] | None = None) -> bool:
+                           configs: Mapping[str, str] | None = None, *,
+                           timeout_seconds: float = LIFE_SIGN_SECONDS) -> bool:
     """Tries until the topic has all its leaders; an answer lost with a dying part is asked for again."""
-    deadline = time.monotonic() + LIFE_SIGN_SECONDS
+    deadline = time.monotonic() + timeout_seconds
     created = False
     while time.monotonic() < deadline:
         if not created:

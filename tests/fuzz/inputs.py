@@ -18,7 +18,7 @@ from storage.record.records import Record, build_batch
 from tests.broker.protocol.values import MessageMaker
 
 TOPIC, TOPIC_ID, PARTITION_COUNT = "t", b"\1" * 16, 3
-KNOWN_KEYS = sorted(ADVERTISED)
+KNOWN_KEYS: list[int] = sorted(ADVERTISED)
 FETCH_WAIT_MS_MAX = 50
 """Of whole requests; on the virtual clock even a bent one's days pass at once."""
 
@@ -64,7 +64,7 @@ def fetch(rng: random.Random, version: int) -> Any:
 def whole_frame(rng: random.Random, correlation_id: int, keys: Sequence[int] = KNOWN_KEYS) -> bytes:
     """A request that is well-formed, whether or not it makes sense."""
     key = rng.choice((ApiKey.PRODUCE, ApiKey.FETCH, *keys))
-    low, high = ADVERTISED[key]
+    low, high = ADVERTISED[ApiKey(key)]
     version = rng.randint(low, high)
     if key == ApiKey.PRODUCE and rng.random() < 0.8:
         message = produce(rng, rng.choice((-1, 1, 1, 0)))
@@ -136,4 +136,4 @@ def fragments(rng: random.Random, data: bytes) -> list[bytes]:
     return pieces
 
 
-assert all(ADVERTISED[key][1] == API_SPECS[key].max_version for key in KNOWN_KEYS)
+assert all(ADVERTISED[ApiKey(key)][1] == API_SPECS[key].max_version for key in KNOWN_KEYS)

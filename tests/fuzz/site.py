@@ -70,7 +70,7 @@ class Site:
         arena_region = Region.create("arena", ARENA_BYTES)
         theirs, dialog = ControlSocket.pair()
         self._control, control = ControlSocket.pair()
-        self._closables = [control_region, arena_region, theirs, dialog, self._control, control]
+        self._closables: list[Any] = [control_region, arena_region, theirs, dialog, self._control, control]
         self.storage = FakeStorage(directory, layout, control_region, arena_region, dialog, seed)
         doorbells = self.storage.begin(nursery)
         self._closables.append(doorbells)

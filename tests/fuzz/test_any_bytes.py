@@ -21,7 +21,7 @@ from tests.fuzz.oracle import judge
 from tests.fuzz.site import REQUEST_BYTES_MAX, Site, running_site
 from tests.fuzz.wire import call
 
-CI = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CI = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LONG = settings(CI, max_examples=5000)
 SEEDS = st.integers(0, 2**32)
 

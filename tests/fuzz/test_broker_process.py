@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import trio
 
 from broker.protocol.api_keys import ApiKey
+from broker.protocol.errors import ProtocolError
 from broker.protocol.frames import parse_request_header
 from broker.protocol.hot_fetch import parse_fetch_request
 from storage.ipc.arena import IDLE_KEPT_BYTES_DEFAULT
@@ -59,8 +61,7 @@ class Fuzzer:
         verdicts = judge(data, REQUEST_BYTES_MAX)
         if not _is_patient(data) or _asks_controller(data):
             return
-        stream = await trio.open_tcp_stream(*self._broker.address)
-        peer = Peer(stream.socket._sock)
+        peer = Peer(socket.create_connection(self._broker.address))
         conversation = Conversation(
             peer, inputs.fragments(rng, data), verdicts, rng, patience_s=20, aftermath_s=0.05, pauses=False
         )
@@ -70,7 +71,7 @@ class Fuzzer:
         except (AssertionError, trio.TooSlowError) as error:
             raise AssertionError(f"conversation of seed {seed}") from error
         finally:
-            await stream.aclose()
+            peer.close()
         must_close = any(verdict.fate is Fate.CLOSE for verdict in verdicts)
         assert conversation.was_closed or not must_close
         self.closed_count += conversation.was_closed
@@ -97,7 +98,7 @@ def _is_patient(data: bytes) -> bool:
                 parsed = parse_fetch_request(frame, header.body_position, len(frame), header.api_version)
                 if parsed.max_wait_ms > LONGEST_FETCH_WAIT_MS:
                     return False
-        except Exception:
+        except ProtocolError:
             return True
     return True
 
@@ -143,6 +144,6 @@ def test_a_broker_outlives_its_clients(make_ottla: Callable[..., OttlaBroker]) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(5))
 def test_a_broker_outlives_many_clients(make_ottla: Callable[..., OttlaBroker], seed: int) -> None:
     hold(make_ottla, seed, 3000)

@@ -87,7 +87,7 @@ async def hold_storm(directory: Path, seed: int) -> None:
         await check_others(site)
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(30))
 def test_a_storm(tmp_path: Path, seed: int) -> None:
     run(hold_storm, tmp_path, seed)
 

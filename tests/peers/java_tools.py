@@ -57,9 +57,14 @@ class JavaTools:
         return result
 
     def dump_log_segments(self, files: Sequence[Path], *options: str) -> str:
-        """The text that Kafka's DumpLogSegments prints about log, index, snapshot files."""
+        """The text that Kafka's DumpLogSegments prints about log, index, snapshot files.
+
+        What it has to complain about goes to standard error, behind everything else here.
+        """
         names = ",".join(map(str, files))
-        return self.run("kafka.tools.DumpLogSegments", "--files", names, *options).stdout
+        result = self.run("kafka.tools.DumpLogSegments", "--files", names, *options)
+        errors = [line for line in result.stderr.splitlines() if not line.startswith("log4j:")]
+        return "\n".join([result.stdout, *errors])
 
     def complaints_about_log(self, log_file: Path) -> list[str]:
         """Lines in which Kafka finds fault with a segment and those of its index files that exist.

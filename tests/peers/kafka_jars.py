@@ -62,8 +62,8 @@ def _copy_dependencies(pom: str, work: Path) -> None:
         command, cwd=work, capture_output=True, text=True, timeout=MAVEN_TIMEOUT_SECONDS, check=False
     )
     if result.returncode != 0:
-        said = result.stdout[-3000:] + result.stderr[-1000:]
-        raise PeerUnavailableError(f"Maven could not fetch the jars:\n{said}")
+        said = (result.stdout + result.stderr).strip().partition("\n")[0]
+        raise PeerUnavailableError(f"Maven could not fetch the jars: {said[:1000]}")
     for jar in (work / "libs").iterdir():
         jar.rename(work / jar.name)
     (work / "libs").rmdir()

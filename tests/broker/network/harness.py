@@ -109,10 +109,12 @@ class Service:
         if api_key in self.handlers:
             return self.handlers[api_key](request, correlation_id)
         if api_key == PRODUCE:
-            return self.hold(request, correlation_id)
-        if api_key == FETCH:
-            return self.park(request, correlation_id)
-        return answer_frame(correlation_id, body)
+            self.hold(request, correlation_id)
+        elif api_key == FETCH:
+            self.park(request, correlation_id)
+        else:
+            return answer_frame(correlation_id, body)
+        return None
 
     def hold(self, request: Request, correlation_id: int, is_answered: bool = True) -> None:
         produce = HeldProduce(request, correlation_id, is_answered)

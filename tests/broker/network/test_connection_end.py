@@ -214,7 +214,7 @@ async def test_an_unreachable_peer_is_no_error_of_our_own(
     """recv may fail with errors that are neither ConnectionError nor TimeoutError (keep-alive, ICMP)."""
 
     class Unreachable(socket.socket):
-        def recv_into(self, *_: object) -> int:  # type: ignore[override]
+        def recv_into(self, *_: object) -> int:
             raise OSError(113, "No route to host")
 
     ours, theirs = socket.socketpair()

@@ -617,3 +617,26 @@ def test_taking_over_what_is_not_stranded_kills_the_front_end() -> None:
     for index in (0, 7, -1):
         node.tell(FRONT_END, "taken_over", index=index)
         assert node.shown == [Kill(FRONT_END)]
+
+
+# A front end that can serve what it had refused
+
+
+def test_a_front_end_that_asks_for_it_is_registered_with_a_new_epoch() -> None:
+    node = running()
+    node.tell(FRONT_END, "register_anew")
+    (message,) = node.sent(CONTROLLER)
+    assert (message["kind"], message["resume"]) == ("register", False)
+    node.tell(CONTROLLER, "registered", broker_epoch=101)
+    assert node.sent(FRONT_END) == [{"kind": "accept", "broker_epoch": 101}]
+
+
+def test_without_a_controller_it_is_registered_anew_by_the_next_one() -> None:
+    node = running()
+    node.die(CONTROLLER)
+    node.wait(0)
+    node.tell(FRONT_END, "register_anew")
+    assert node.sent(CONTROLLER) == []
+    node.tell(CONTROLLER, "identity", cluster_id=CLUSTER, broker_id=BROKER)
+    (message,) = node.sent(CONTROLLER)
+    assert (message["kind"], message["resume"]) == ("register", False)

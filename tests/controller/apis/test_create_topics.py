@@ -111,6 +111,8 @@ def test_manual_assignment_may_name_brokers_that_do_not_exist() -> None:
     (creatable("x" * 250, 1, 1), E.INVALID_TOPIC_EXCEPTION),
     (creatable("t", 0, 1), E.INVALID_PARTITIONS),
     (creatable("t", -2, 1), E.INVALID_PARTITIONS),
+    (creatable("t", 65_537, 1), E.INVALID_PARTITIONS),
+    (creatable("t", 2**31 - 1, 1), E.INVALID_PARTITIONS),
     (creatable("t", 1, 0), E.INVALID_REPLICATION_FACTOR),
     (creatable("t", 1, 2), E.INVALID_REPLICATION_FACTOR),
     (creatable("..", 1, 2), E.INVALID_REPLICATION_FACTOR),

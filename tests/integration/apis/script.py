@@ -120,7 +120,6 @@ def metadata() -> Iterator[Step]:
             yield step("name and id", key, version, lambda world, flags=flags: request(  # type: ignore[misc]
                 topics=asks("diff-m2", topic_id=world.topic("diff-m").id), **flags))  # fmt: skip
             yield step("neither name nor id", key, version, always(request(topics=asks(None), **flags)))
-    yield step("names collide", key, 12, always(request(topics=asks("diff-m.c", "diff-m_c"))))
 
 
 def creatable(
@@ -266,7 +265,18 @@ def timed(*values: bytes, **arguments: Any) -> bytes:
     return batch(*values, timestamps=[FIXED_TIME_MS + index for index in range(len(values))], **arguments)
 
 
-def record_cases() -> dict[str, bytes | None]:
+def cases_that_differ() -> dict[str, bytes]:
+    """What the two brokers take differently, and so goes to topics that nobody reads: see `KNOWN`."""
+    return {
+        "high max timestamp": with_header(timed(b"a", b"b"), max_timestamp=FIXED_TIME_MS + 999),
+        "count and delta too high": with_header(timed(b"a"), record_count=2, last_offset_delta=1),
+        "count and delta too low": with_header(timed(b"a", b"b"), record_count=1, last_offset_delta=0),
+        "format 1": message_set([LegacyMessage(1, b"old", FIXED_TIME_MS)]),
+        "format 0": message_set([LegacyMessage(0, b"old")]),
+    }
+
+
+def record_cases() -> dict[str, bytes]:
     one = timed(b"value")
     return {
         "one": one,
@@ -278,7 +288,6 @@ def record_cases() -> dict[str, bytes | None]:
         "codec 5": with_header(one, attributes=5),
         "no max timestamp": with_header(timed(b"a", b"b"), max_timestamp=-1),
         "low max timestamp": with_header(timed(b"a", b"b"), max_timestamp=5),
-        "high max timestamp": with_header(timed(b"a", b"b"), max_timestamp=FIXED_TIME_MS + 999),
         "no timestamps": batch(b"a", timestamps=[-1]),
         "append time bit": with_header(one, attributes=8),
         "unknown attribute": with_header(one, attributes=0x80),
@@ -286,7 +295,6 @@ def record_cases() -> dict[str, bytes | None]:
         "two batches": one + one,
         "trailing byte": one + b"\0",
         "trailing part": one + one[:30],
-        "null": None,
         "nothing": b"",
         "short": one[:40],
         "zeros": bytes(70),
@@ -297,8 +305,6 @@ def record_cases() -> dict[str, bytes | None]:
         "leader epoch": with_header(one, partition_leader_epoch=44),
         "count 0": with_header(one, record_count=0),
         "count 2": with_header(one, record_count=2),
-        "count and delta too high": with_header(one, record_count=2, last_offset_delta=1),
-        "count and delta too low": with_header(timed(b"a", b"b"), record_count=1, last_offset_delta=0),
         "control": with_header(one, attributes=0x20),
         "sequence missing": with_header(one, producer_id=900, producer_epoch=0),
         "idempotent 0": timed(b"a", b"b", producer=(901, 0, 0)),
@@ -310,8 +316,6 @@ def record_cases() -> dict[str, bytes | None]:
         "idempotent negative epoch": timed(b"a", producer=(902, -1, 0)),
         "sequence without producer": timed(b"a", producer=(-1, -1, 7)),
         "transactional": with_header(timed(b"a", producer=(903, 0, 0)), attributes=0x10),
-        "format 1": message_set([LegacyMessage(1, b"old", FIXED_TIME_MS)]),
-        "format 0": message_set([LegacyMessage(0, b"old")]),
         "too large": timed(bytes(1_100_000)),
     }
 
@@ -325,6 +329,8 @@ def produce() -> Iterator[Step]:
             request_class(ApiKey.CREATE_TOPICS)(topics=[creatable(own, 2)], timeout_ms=10_000)))  # fmt: skip
         for what, records in cases.items():
             yield step(what, key, version, always(produce_request({own: {0: records}})))
+        for what, records in cases_that_differ().items():
+            yield step(what, key, version, always(produce_request({f"diff-c{version}": {0: records}})))
         one = cases["one"]
         for acks in (0, 1, 2, -2):
             request = always(produce_request({own: {0: one}}, acks))
@@ -365,7 +371,8 @@ def produce_to_special_topics() -> Iterator[Step]:
     for index in range(30):
         request = produce_request({"diff-segments": {0: batch(b"v" * 100, timestamps=[1000 + index])}})
         yield step(f"segment {index}", ApiKey.PRODUCE, 9, always(request))
-    yield step("acks 1 to diff-thin", ApiKey.PRODUCE, 9, always(produce_request({"diff-thin": {0: timed(b"x")}}, acks=1)))
+    unseen = produce_request({"diff-thin": {0: timed(b"x")}}, acks=1)
+    yield step("acks 1 to diff-thin", ApiKey.PRODUCE, 9, always(unseen))
 
 
 READ_TOPICS = ("diff-r9", "diff-segments", "diff-thin", "diff-m")

@@ -38,12 +38,14 @@ class Restarted(NamedTuple):
     """A broker that was stopped, its metadata changed, and started again.
 
     epochs: offsets 0-2 written at OLD_EPOCH, 3-4 at NEW_EPOCH, times 100, 200, ... orphan: led by a broker
-    that is dead, at DEAD_LEADER_EPOCH. idempotent: has two batches of `producer_id`, sequences 0 and 1.
+    that is dead, at DEAD_LEADER_EPOCH. unseen: two records at times 100, 200 above the high watermark 0, because
+    the in-sync set is too small. idempotent: has two batches of `producer_id`, sequences 0 and 1.
     """
 
     broker: ApiBroker
     epochs: Topic
     orphan: Topic
+    unseen: Topic
     idempotent: Topic
     producer_id: int
     cluster_id: str
@@ -53,7 +55,9 @@ class Restarted(NamedTuple):
 def restarted(variant: ApiBroker) -> Restarted:
     epochs, idempotent = variant.topic("epochs"), variant.topic("idempotent")
     orphan = topic_with_dead_replica(variant, "orphan", [BROKER_ID, DEAD_BROKER])
+    unseen = topic_with_dead_replica(variant, "unseen", [BROKER_ID, DEAD_BROKER], min_insync_replicas="2")
     with variant.connect() as client:
+        assert produce(client, unseen, batch(b"a", b"b", timestamps=[100, 200]), acks=1).error_code == 0
         append(client, epochs, *[batch(b"v", timestamps=[time]) for time in (100, 200, 300)])
         producer_id = new_producer_id(client)
         assert [send(client, idempotent, producer_id, sequence) for sequence in (0, 1)] == [(0, 0), (0, 1)]
@@ -68,7 +72,7 @@ def restarted(variant: ApiBroker) -> Restarted:
     with variant.connect() as client:
         wait_until(lambda: list_offsets(client, epochs, LATEST).error_code == 0, "the log is led again", 30)
         append(client, epochs, *[batch(b"w", timestamps=[time]) for time in (400, 500)])
-    return Restarted(variant, epochs, orphan, idempotent, producer_id, cluster_id)
+    return Restarted(variant, epochs, orphan, unseen, idempotent, producer_id, cluster_id)
 
 
 @pytest.fixture
@@ -231,3 +235,23 @@ def test_50_offsets_come_with_the_epoch_of_their_batch(
     assert found(400) == (3, 400, NEW_EPOCH)
     if version >= 7:
         assert found(MAX_TIMESTAMP) == (4, 500, NEW_EPOCH)
+
+
+@pytest.mark.parametrize("version", versions(ApiKey.LIST_OFFSETS, 1))
+def test_51_until_the_watermark_reaches_the_leader_s_start_the_end_is_not_told(
+    restarted: Restarted, client: Client, version: int
+) -> None:
+    def error_of(timestamp: int, replica_id: int = -1) -> int:
+        result = list_offsets(client, restarted.unseen, timestamp, version=version, replica_id=replica_id)
+        return int(result.error_code)
+
+    refusal = ErrorCode.OFFSET_NOT_AVAILABLE if version >= 5 else ErrorCode.LEADER_NOT_AVAILABLE
+    assert [error_of(LATEST), error_of(100), error_of(999)] == [refusal] * 3
+    assert [error_of(EARLIEST), error_of(LATEST, -2), error_of(100, -2)] == [0, 0, 0]
+    if version >= 7:
+        assert error_of(MAX_TIMESTAMP) == refusal
+
+
+def test_51_records_above_the_watermark_stay_unseen(restarted: Restarted, client: Client) -> None:
+    result = fetch(client, restarted.unseen)
+    assert (result.error_code, result.high_watermark, bytes(result.records or b"")) == (0, 0, b"")

@@ -47,18 +47,36 @@ def key(topic: Topic, version: int) -> str | bytes:
     return topic.id if version >= 13 else topic.name
 
 
+@pytest.fixture(scope="module")
+def abc(broker: ApiBroker) -> Topic:
+    """Partition 0 holds the batches (a, b) and (c); partitions 1 and 2 are empty."""
+    topic = broker.topic("abc", partitions=3)
+    with broker.connect() as client:
+        append(client, topic, batch(b"a", b"b"), batch(b"c"))
+    return topic
+
+
+@pytest.fixture(scope="module")
+def sized(broker: ApiBroker) -> Topic:
+    """Partitions 1, 2 and 3 hold two batches of SIZED bytes each; partition 0 is empty."""
+    topic = broker.topic("sized", partitions=4)
+    with broker.connect() as client:
+        for partition in (1, 2, 3):
+            append_sized(client, topic, partition, 500, count=2)
+    return topic
+
+
+SIZED = len(of_size(500))
+
+
 # One partition
 
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
-def test_41_records_are_returned_with_the_bounds_of_the_log(
-    broker: ApiBroker, client: Client, version: int
-) -> None:
-    topic = broker.topic("read")
-    append(client, topic, batch(b"a", b"b"), batch(b"c"))
-    answer = ask(client, version, (topic, [fetch_partition()]))
+def test_41_records_are_returned_with_the_bounds_of_the_log(abc: Topic, client: Client, version: int) -> None:
+    answer = ask(client, version, (abc, [fetch_partition()]))
     assert (answer.error_code, answer.session_id, answer.throttle_time_ms) == (0, 0, 0)
-    assert fetched(answer) == [(key(topic, version), 0)]
+    assert fetched(answer) == [(key(abc, version), 0)]
     result = only_partition(answer)
     assert (result.error_code, result.high_watermark, result.last_stable_offset) == (0, 3, 3)
     assert result.log_start_offset == (0 if version >= 5 else -1)
@@ -70,23 +88,19 @@ def test_41_records_are_returned_with_the_bounds_of_the_log(
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
 def test_41_at_the_end_of_the_log_there_is_no_data_and_no_error(
-    broker: ApiBroker, client: Client, version: int
+    abc: Topic, client: Client, version: int
 ) -> None:
-    topic = broker.topic("read")
-    for offset in (0, 1):
-        result = fetch(client, topic, offset, version=version)
-        assert (result.error_code, result.high_watermark, data(result)) == (0, offset, b"")
-        append(client, topic, batch(b"v"))
+    for partition, end in ((0, 3), (1, 0)):
+        result = fetch(client, abc, end, partition, version)
+        assert (result.error_code, result.high_watermark, data(result)) == (0, end, b"")
 
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
-@pytest.mark.parametrize("offset", [-1, -2, 3, 2**62])
+@pytest.mark.parametrize("offset", [-1, -2, 4, 2**62])
 def test_41_offsets_outside_the_log_are_out_of_range(
-    broker: ApiBroker, client: Client, version: int, offset: int
+    abc: Topic, client: Client, version: int, offset: int
 ) -> None:
-    topic = broker.topic("read")
-    append(client, topic, batch(b"a", b"b"))
-    result = fetch(client, topic, offset, version=version)
+    result = fetch(client, abc, offset, version=version)
     assert result.error_code == ErrorCode.OFFSET_OUT_OF_RANGE
     assert (result.high_watermark, result.last_stable_offset, result.log_start_offset) == (-1, -1, -1)
     assert data(result) == b""
@@ -106,34 +120,27 @@ def test_41_between_high_watermark_and_log_end_there_is_no_data_and_no_error(
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
 @pytest.mark.parametrize("isolation_level", [0, READ_COMMITTED])
 def test_42_aborted_transactions_are_null_unless_read_committed(
-    broker: ApiBroker, client: Client, version: int, isolation_level: int
+    abc: Topic, client: Client, version: int, isolation_level: int
 ) -> None:
-    topic = broker.topic("read")
-    for _ in range(2):
-        result = fetch(client, topic, version=version, isolation_level=isolation_level)
+    for partition in (0, 1):
+        result = fetch(client, abc, 0, partition, version, isolation_level=isolation_level)
         assert result.aborted_transactions == ([] if isolation_level else None)
-        append(client, topic, batch(b"v"))
 
 
-def test_42_read_committed_sees_what_is_not_transactional(broker: ApiBroker, client: Client) -> None:
-    topic = broker.topic("read")
-    append(client, topic, batch(b"v"))
-    result = fetch(client, topic, isolation_level=READ_COMMITTED)
-    assert (result.last_stable_offset, values_of(data(result))) == (1, [b"v"])
+def test_42_read_committed_sees_what_is_not_transactional(abc: Topic, client: Client) -> None:
+    result = fetch(client, abc, isolation_level=READ_COMMITTED)
+    assert (result.last_stable_offset, values_of(data(result))) == (3, [b"a", b"b", b"c"])
 
 
-@pytest.mark.parametrize("version", FETCH_VERSIONS)
 @pytest.mark.parametrize("codec", [0, 1, 2, 3, 4])
 def test_43_the_batch_that_holds_the_offset_is_returned_whole(
-    broker: ApiBroker, client: Client, version: int, codec: int
+    broker: ApiBroker, client: Client, codec: int
 ) -> None:
-    if codec == 4 and version < 10:
-        return
     topic = broker.topic("read")
     append(client, topic, batch(b"a"), batch(b"b", b"c", b"d", codec=codec), batch(b"e"))
-    result = fetch(client, topic, 2, version=version)
-    assert [record.offset for record in records_of(data(result))] == [1, 2, 3, 4]
-    assert fetch(client, topic, 4, version=version).high_watermark == 5
+    for version in FETCH_VERSIONS:
+        result = fetch(client, topic, 2, version=version)
+        assert [record.offset for record in records_of(data(result))] == [1, 2, 3, 4]
 
 
 def test_43_every_offset_finds_its_batch_across_segments(broker: ApiBroker, client: Client) -> None:
@@ -145,49 +152,41 @@ def test_43_every_offset_finds_its_batch_across_segments(broker: ApiBroker, clie
     assert data(fetch(client, topic, 120)) == b""
 
 
-@pytest.mark.parametrize("version", FETCH_VERSIONS)
-def test_44_zstd_is_returned_from_version_10(broker: ApiBroker, client: Client, version: int) -> None:
+def test_44_zstd_of_a_producer_is_returned_in_every_version(broker: ApiBroker, client: Client) -> None:
     topic = broker.topic("zstd")
     append(client, topic, batch(b"v" * 100, codec=4))
-    result = fetch(client, topic, version=version)
-    assert (result.error_code, values_of(data(result))) == (0, [b"v" * 100])
+    for version in FETCH_VERSIONS:
+        result = fetch(client, topic, version=version)
+        assert (result.error_code, values_of(data(result))) == (0, [b"v" * 100])
 
 
 @pytest.mark.parametrize("version", versions(ApiKey.FETCH, 9))
-def test_45_a_leader_epoch_from_the_future_is_unknown(
-    broker: ApiBroker, client: Client, version: int
-) -> None:
-    topic = broker.topic("fenced")
-    append(client, topic, batch(b"v"))
+def test_45_a_leader_epoch_from_the_future_is_unknown(abc: Topic, client: Client, version: int) -> None:
     for epoch, error in ((0, 0), (-1, 0), (1, ErrorCode.UNKNOWN_LEADER_EPOCH)):
-        answer = ask(client, version, (topic, [fetch_partition(current_leader_epoch=epoch)]))
+        answer = ask(client, version, (abc, [fetch_partition(current_leader_epoch=epoch)]))
         result = only_partition(answer)
         assert result.error_code == error
-        assert result.high_watermark == (-1 if error else 1)
+        assert result.high_watermark == (-1 if error else 3)
 
 
 @pytest.mark.parametrize("version", versions(ApiKey.FETCH, 12))
 def test_46_a_last_fetched_epoch_that_ended_earlier_diverges(
-    broker: ApiBroker, client: Client, version: int
+    abc: Topic, client: Client, version: int
 ) -> None:
-    topic = broker.topic("diverging")
-    append(client, topic, batch(b"a"), batch(b"b"))
-    good = only_partition(ask(client, version, (topic, [fetch_partition(offset=1, last_fetched_epoch=0)])))
-    assert (good.error_code, values_of(data(good))) == (0, [b"b"])
+    good = only_partition(ask(client, version, (abc, [fetch_partition(offset=2, last_fetched_epoch=0)])))
+    assert (good.error_code, values_of(data(good))) == (0, [b"c"])
     assert (good.diverging_epoch.epoch, good.diverging_epoch.end_offset) == (-1, -1)
-    beyond = fetch_partition(offset=3, last_fetched_epoch=0)
-    result = only_partition(ask(client, version, (topic, [beyond]), max_wait_ms=FOREVER_MS))
-    assert (result.error_code, data(result), result.high_watermark) == (0, b"", 2)
-    assert (result.diverging_epoch.epoch, result.diverging_epoch.end_offset) == (0, 2)
+    beyond = fetch_partition(offset=4, last_fetched_epoch=0)
+    result = only_partition(ask(client, version, (abc, [beyond]), max_wait_ms=FOREVER_MS))
+    assert (result.error_code, data(result), result.high_watermark) == (0, b"", 3)
+    assert (result.diverging_epoch.epoch, result.diverging_epoch.end_offset) == (0, 3)
 
 
 @pytest.mark.parametrize("version", versions(ApiKey.FETCH, 12))
 def test_46_a_last_fetched_epoch_that_never_was_is_out_of_range(
-    broker: ApiBroker, client: Client, version: int
+    abc: Topic, client: Client, version: int
 ) -> None:
-    topic = broker.topic("diverging")
-    append(client, topic, batch(b"a"))
-    result = only_partition(ask(client, version, (topic, [fetch_partition(last_fetched_epoch=5)])))
+    result = only_partition(ask(client, version, (abc, [fetch_partition(last_fetched_epoch=5)])))
     assert result.error_code == ErrorCode.OFFSET_OUT_OF_RANGE
 
 
@@ -197,36 +196,27 @@ def test_46_a_last_fetched_epoch_that_never_was_is_out_of_range(
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
 @pytest.mark.parametrize("limits", [(1, 1 << 20), (1 << 20, 1), (0, 1 << 20), (1, 1)])
 def test_38_the_first_batch_is_returned_whole_whatever_the_limits(
-    broker: ApiBroker, client: Client, version: int, limits: tuple[int, int]
+    sized: Topic, client: Client, version: int, limits: tuple[int, int]
 ) -> None:
-    topic = broker.topic("limited")
-    append(client, topic, of_size(500), of_size(500))
     partition_max_bytes, max_bytes = limits
-    result = fetch(client, topic, version=version, partition_max_bytes=partition_max_bytes, max_bytes=max_bytes)
-    assert len(data(result)) == headers(data(result))[0].size_bytes
-    assert len(headers(data(result))) == 1
+    result = fetch(client, sized, 0, 1, version, partition_max_bytes, max_bytes=max_bytes)
+    assert len(data(result)) == headers(data(result))[0].size_bytes == SIZED
 
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
-def test_38_a_batch_may_be_cut_at_the_partition_s_limit(
-    broker: ApiBroker, client: Client, version: int
-) -> None:
-    topic = broker.topic("limited")
-    append(client, topic, of_size(500), of_size(500))
-    result = fetch(client, topic, version=version, partition_max_bytes=700)
+def test_38_a_batch_may_be_cut_at_the_partition_s_limit(sized: Topic, client: Client, version: int) -> None:
+    result = fetch(client, sized, 0, 1, version, partition_max_bytes=700)
     assert len(data(result)) == 700
     assert len(headers(data(result))) == 1
 
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
 def test_38_only_the_first_partition_with_data_may_exceed_the_limits(
-    broker: ApiBroker, client: Client, version: int
+    sized: Topic, client: Client, version: int
 ) -> None:
-    topic = broker.topic("limited", partitions=4)
-    sizes = [append_sized(client, topic, partition, 500) for partition in (1, 2, 3)]
     wanted = [fetch_partition(partition, max_bytes=100) for partition in range(4)]
-    answer = ask(client, version, (topic, wanted), max_bytes=1 << 20)
-    assert [len(data(result)) for result in answer.responses[0].partitions] == [0, sizes[0], 0, 0]
+    answer = ask(client, version, (sized, wanted), max_bytes=1 << 20)
+    assert [len(data(result)) for result in answer.responses[0].partitions] == [0, SIZED, 0, 0]
 
 
 def append_sized(client: Client, topic: Topic, partition: int, size_bytes: int, count: int = 1) -> int:
@@ -238,17 +228,15 @@ def append_sized(client: Client, topic: Topic, partition: int, size_bytes: int, 
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
 def test_38_partitions_share_the_response_s_limit_in_their_order(
-    broker: ApiBroker, client: Client, version: int
+    sized: Topic, client: Client, version: int
 ) -> None:
-    topic = broker.topic("limited", partitions=3)
-    size = [append_sized(client, topic, partition, 500, count=2) for partition in range(3)][0]
-    wanted = [fetch_partition(partition) for partition in (2, 0, 1)]
-    answer = ask(client, version, (topic, wanted), max_bytes=3 * size + 60)
+    wanted = [fetch_partition(partition) for partition in (3, 1, 2)]
+    answer = ask(client, version, (sized, wanted), max_bytes=3 * SIZED + 60)
     found = [(result.partition_index, len(data(result))) for result in answer.responses[0].partitions]
-    assert found == [(2, 2 * size), (0, size + 60), (1, 0)]
-    answer = ask(client, version, (topic, wanted), max_bytes=2 * size + 60)
+    assert found == [(3, 2 * SIZED), (1, SIZED + 60), (2, 0)]
+    answer = ask(client, version, (sized, wanted), max_bytes=2 * SIZED + 60)
     found = [(result.partition_index, len(data(result))) for result in answer.responses[0].partitions]
-    assert found == [(2, 2 * size), (0, 0), (1, 0)]
+    assert found == [(3, 2 * SIZED), (1, 0), (2, 0)]
 
 
 def test_39_fetch_max_bytes_of_the_broker_limits_the_response(variant: ApiBroker) -> None:
@@ -272,12 +260,9 @@ def test_39_min_bytes_beyond_max_bytes_is_as_many_as_max_bytes(broker: ApiBroker
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
 def test_39_topics_and_partitions_are_answered_in_the_request_s_order(
-    broker: ApiBroker, client: Client, version: int
+    abc: Topic, sized: Topic, client: Client, version: int
 ) -> None:
-    one, two = broker.topic("one", partitions=3), broker.topic("two", partitions=3)
-    for topic in (one, two):
-        append(client, topic, batch(b"v"), partition=1)
-    wanted = [(two, [2, 1]), (one, [0, 2, 1]), (two, [0])]
+    wanted = [(sized, [2, 1]), (abc, [0, 2, 1]), (sized, [0])]
     answer = ask(client, version, *[
         (topic, [fetch_partition(number) for number in numbers]) for topic, numbers in wanted])  # fmt: skip
     assert fetched(answer) == [
@@ -286,26 +271,21 @@ def test_39_topics_and_partitions_are_answered_in_the_request_s_order(
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
 def test_39_unknown_partitions_are_answered_behind_the_others(
-    broker: ApiBroker, client: Client, version: int
+    abc: Topic, client: Client, version: int
 ) -> None:
-    topic = broker.topic("one", partitions=2)
-    wanted = [(UNKNOWN, [fetch_partition()]), (topic, [fetch_partition(7), fetch_partition(1), fetch_partition(0)])]
+    wanted = [(UNKNOWN, [fetch_partition()]), (abc, [fetch_partition(7), fetch_partition(1), fetch_partition(0)])]
     answer = ask(client, version, *wanted)
-    name, unknown = key(topic, version), key(UNKNOWN, version)
+    name, unknown = key(abc, version), key(UNKNOWN, version)
     assert fetched(answer) == [(name, 1), (name, 0), (unknown, 0), (name, 7)]
 
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
-def test_39_of_a_repeated_partition_the_last_wish_counts(
-    broker: ApiBroker, client: Client, version: int
-) -> None:
-    topic = broker.topic("one", partitions=2)
-    append(client, topic, batch(b"a"), batch(b"b"))
-    wanted = [fetch_partition(0, 0), fetch_partition(1), fetch_partition(0, 1)]
-    answer = ask(client, version, (topic, wanted))
-    name = key(topic, version)
+def test_39_of_a_repeated_partition_the_last_wish_counts(abc: Topic, client: Client, version: int) -> None:
+    wanted = [fetch_partition(0, 0), fetch_partition(1), fetch_partition(0, 2)]
+    answer = ask(client, version, (abc, wanted))
+    name = key(abc, version)
     assert fetched(answer) == [(name, 0), (name, 1)]
-    assert values_of(data(answer.responses[0].partitions[0])) == [b"b"]
+    assert values_of(data(answer.responses[0].partitions[0])) == [b"c"]
 
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
@@ -332,16 +312,15 @@ def in_background(broker: ApiBroker, delay_s: float, action: Callable[[Client], 
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
 def test_40_without_data_the_answer_comes_when_the_time_is_up(
-    broker: ApiBroker, client: Client, version: int
+    abc: Topic, client: Client, version: int
 ) -> None:
-    topic = broker.topic("waiting")
     started = time.monotonic()
-    result = fetch(client, topic, version=version, max_wait_ms=120)
+    result = fetch(client, abc, 0, 1, version, max_wait_ms=120)
     assert 0.11 < time.monotonic() - started < 2
     assert (result.error_code, result.high_watermark, data(result)) == (0, 0, b"")
 
 
-@pytest.mark.parametrize("version", FETCH_VERSIONS)
+@pytest.mark.parametrize("version", [4, 7, 12, 13, 17])
 def test_40_data_wakes_the_fetch(broker: ApiBroker, client: Client, version: int) -> None:
     topic = broker.topic("waiting", partitions=2)
     thread = in_background(broker, 0.05, lambda other: append(other, topic, batch(b"v"), partition=1))
@@ -381,26 +360,21 @@ def test_40_min_bytes_0_does_not_wait(broker: ApiBroker, client: Client) -> None
 
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
-def test_40_an_error_of_any_partition_is_answered_at_once(
-    broker: ApiBroker, client: Client, version: int
-) -> None:
-    topic = broker.topic("waiting")
+def test_40_an_error_of_any_partition_is_answered_at_once(abc: Topic, client: Client, version: int) -> None:
     started = time.monotonic()
-    wanted = [fetch_partition(0), fetch_partition(offset=99)]
-    assert ask(client, version, (topic, wanted[1:]), max_wait_ms=FOREVER_MS).responses
-    other = broker.topic("waiting")
-    answer = ask(client, version, (other, wanted[:1]), (topic, wanted[1:]), max_wait_ms=FOREVER_MS)
-    assert [each.partitions[0].error_code for each in answer.responses] == [0, ErrorCode.OFFSET_OUT_OF_RANGE]
+    wanted = [fetch_partition(1), fetch_partition(2, offset=99)]
+    answer = ask(client, version, (abc, wanted), max_wait_ms=FOREVER_MS)
+    errors = [result.error_code for result in answer.responses[0].partitions]
+    assert errors == [0, ErrorCode.OFFSET_OUT_OF_RANGE]
     assert time.monotonic() - started < FOREVER_MS / 2000
 
 
 @pytest.mark.parametrize("version", [12, 17])
 def test_40_an_unknown_partition_does_not_cut_the_wait_short(
-    broker: ApiBroker, client: Client, version: int
+    abc: Topic, client: Client, version: int
 ) -> None:
-    topic = broker.topic("waiting")
     started = time.monotonic()
-    wanted = [(topic, [fetch_partition()]), (UNKNOWN, [fetch_partition()])]
+    wanted = [(abc, [fetch_partition(1)]), (UNKNOWN, [fetch_partition()])]
     answer = ask(client, version, *wanted, max_wait_ms=200)
     assert time.monotonic() - started > 0.19
     unknown = ErrorCode.UNKNOWN_TOPIC_ID if version >= 13 else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -429,34 +403,31 @@ def test_40_the_end_of_the_topic_wakes_the_fetch(broker: ApiBroker, client: Clie
 
 
 @pytest.mark.parametrize("version", NAME_VERSIONS)
-def test_48_unknown_names_and_partitions(broker: ApiBroker, client: Client, version: int) -> None:
-    topic = broker.topic("read")
-    for where, partition in ((UNKNOWN, 0), (topic, 1), (topic, -1), (Topic("", b""), 0)):
+def test_48_unknown_names_and_partitions(abc: Topic, client: Client, version: int) -> None:
+    for where, partition in ((UNKNOWN, 0), (abc, 3), (abc, -1), (Topic("", b""), 0)):
         result = fetch(client, where, partition=partition, version=version)
         assert result.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         assert (result.high_watermark, result.last_stable_offset, result.log_start_offset) == (-1, -1, -1)
 
 
 @pytest.mark.parametrize("version", ID_VERSIONS)
-def test_48_unknown_ids_and_partitions(broker: ApiBroker, client: Client, version: int) -> None:
-    topic = broker.topic("read")
+def test_48_unknown_ids_and_partitions(abc: Topic, client: Client, version: int) -> None:
     assert fetch(client, UNKNOWN, version=version).error_code == ErrorCode.UNKNOWN_TOPIC_ID
     assert fetch(client, Topic("", bytes(16)), version=version).error_code == ErrorCode.UNKNOWN_TOPIC_ID
-    for partition in (1, -1):
-        result = fetch(client, topic, partition=partition, version=version)
+    for partition in (3, -1):
+        result = fetch(client, abc, partition=partition, version=version)
         assert result.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
 @pytest.mark.parametrize("epoch", [-1, 0])
 def test_48_a_follower_that_is_none_is_refused(
-    broker: ApiBroker, client: Client, version: int, epoch: int
+    abc: Topic, client: Client, version: int, epoch: int
 ) -> None:
     if epoch >= 0 and version < 9:
         return
-    topic = broker.topic("read")
     fields = {"current_leader_epoch": epoch} if version >= 9 else {}
-    request = fetch_request(version, [(topic, [fetch_partition(**fields)])])
+    request = fetch_request(version, [(abc, [fetch_partition(**fields)])])
     if version >= 15:
         request.replica_state = request_class(ApiKey.FETCH).ReplicaState(replica_id=5)
     else:
@@ -466,14 +437,12 @@ def test_48_a_follower_that_is_none_is_refused(
     assert result.error_code == expected
 
 
-def test_49_a_rack_id_changes_nothing_without_a_selector(broker: ApiBroker, client: Client) -> None:
-    topic = broker.topic("read")
-    append(client, topic, batch(b"v"))
+def test_49_a_rack_id_changes_nothing_without_a_selector(abc: Topic, client: Client) -> None:
     for version in versions(ApiKey.FETCH, 11):
-        request = fetch_request(version, [(topic, [fetch_partition()])])
+        request = fetch_request(version, [(abc, [fetch_partition(offset=2)])])
         request.rack_id = "somewhere"
         result = only_partition(client.call(ApiKey.FETCH, version, request))
-        assert (result.error_code, result.preferred_read_replica, values_of(data(result))) == (0, -1, [b"v"])
+        assert (result.error_code, result.preferred_read_replica, values_of(data(result))) == (0, -1, [b"c"])
 
 
 def test_41_large_answers_arrive_whole(broker: ApiBroker, client: Client) -> None:

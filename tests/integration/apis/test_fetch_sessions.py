@@ -1,4 +1,4 @@
-"""Incremental fetch sessions: behaviour 47."""
+"""Incremental fetch sessions: behaviour 47. The versions between those here are compared by the script."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Session:
         self.ask(self.id, FINAL)
 
 
-@pytest.fixture(params=SESSION_VERSIONS)
+@pytest.fixture(params=[7, 11, 12, 13, 17])
 def session(client: Client, request: pytest.FixtureRequest) -> Iterator[Session]:
     made = Session(client, request.param)
     yield made

@@ -67,6 +67,18 @@ def topic_with_dead_replica(broker: ApiBroker, label: str, *replicas: list[int],
     return Topic(name, bytes(broker.metadata(name).topics[0].topic_id))
 
 
+@pytest.fixture(scope="module")
+def three(broker: ApiBroker) -> Topic:
+    """A topic of three partitions."""
+    return broker.topic("three", partitions=3)
+
+
+@pytest.fixture(scope="module")
+def half_dead(broker: ApiBroker) -> Topic:
+    """One of the two replicas of partition 0 is dead, partition 1 never had a living one."""
+    return topic_with_dead_replica(broker, "half-dead", [BROKER_ID, DEAD_BROKER], [DEAD_BROKER, DEAD_BROKER + 1])
+
+
 def test_18_version_0_takes_an_empty_list_for_all(broker: ApiBroker, client: Client) -> None:
     topic = broker.topic("listed")
     assert topic.name in [each.name for each in ask(client, 0, []).topics]
@@ -74,10 +86,9 @@ def test_18_version_0_takes_an_empty_list_for_all(broker: ApiBroker, client: Cli
 
 @pytest.mark.parametrize("version", versions(ApiKey.METADATA, 1))
 def test_18_null_asks_for_all_and_an_empty_list_for_none(
-    broker: ApiBroker, client: Client, version: int
+    three: Topic, client: Client, version: int
 ) -> None:
-    topic = broker.topic("listed")
-    assert topic.name in [each.name for each in ask(client, version, None).topics]
+    assert three.name in [each.name for each in ask(client, version, None).topics]
     nothing = ask(client, version, [])
     assert list(nothing.topics) == []
     assert [node.node_id for node in nothing.brokers] == [BROKER_ID]
@@ -85,11 +96,10 @@ def test_18_null_asks_for_all_and_an_empty_list_for_none(
 
 @pytest.mark.parametrize("version", ALL_VERSIONS)
 def test_18_a_topic_is_described_once_however_often_it_is_asked_for(
-    broker: ApiBroker, client: Client, version: int
+    three: Topic, client: Client, version: int
 ) -> None:
-    topic = broker.topic("listed", partitions=3)
-    (found,) = ask_existing(client, version, topic.name, topic.name)
-    assert (found.error_code, found.name) == (0, topic.name)
+    (found,) = ask_existing(client, version, three.name, three.name)
+    assert (found.error_code, found.name) == (0, three.name)
     assert sorted(each.partition_index for each in found.partitions) == [0, 1, 2]
     for partition in found.partitions:
         assert (partition.error_code, partition.leader_id) == (0, BROKER_ID)
@@ -147,9 +157,8 @@ def test_19_existing_and_new_topics_in_one_request(broker: ApiBroker, client: Cl
 
 
 @pytest.mark.parametrize("version", ALL_VERSIONS)
-def test_20_a_dead_replica_stays_in_the_lists(broker: ApiBroker, client: Client, version: int) -> None:
-    topic = topic_with_dead_replica(broker, "half-dead", [BROKER_ID, DEAD_BROKER])
-    (found,) = ask_existing(client, version, topic.name)
+def test_20_a_dead_replica_stays_in_the_lists(half_dead: Topic, client: Client, version: int) -> None:
+    (found,) = ask_existing(client, version, half_dead.name)
     (partition,) = found.partitions
     assert (found.error_code, partition.leader_id) == (0, BROKER_ID)
     if version == 0:
@@ -164,10 +173,9 @@ def test_20_a_dead_replica_stays_in_the_lists(broker: ApiBroker, client: Client,
 
 @pytest.mark.parametrize("version", ALL_VERSIONS)
 def test_20_a_partition_that_never_had_a_living_replica_is_not_shown(
-    broker: ApiBroker, client: Client, version: int
+    half_dead: Topic, client: Client, version: int
 ) -> None:
-    topic = topic_with_dead_replica(broker, "half-dead", [BROKER_ID], [DEAD_BROKER])
-    (found,) = ask_existing(client, version, topic.name)
+    (found,) = ask_existing(client, version, half_dead.name)
     assert (found.error_code, [each.partition_index for each in found.partitions]) == (0, [0])
 
 
@@ -229,10 +237,9 @@ def test_21_describe_cluster_refuses_other_endpoint_types(
 
 
 @pytest.mark.parametrize("version", versions(ApiKey.METADATA, 10))
-def test_22_topic_ids_are_named_from_version_10(broker: ApiBroker, client: Client, version: int) -> None:
-    topic = broker.topic("identified")
-    (found,) = ask_existing(client, version, topic.name)
-    assert bytes(found.topic_id) == topic.id != ZERO_ID
+def test_22_topic_ids_are_named_from_version_10(three: Topic, client: Client, version: int) -> None:
+    (found,) = ask_existing(client, version, three.name)
+    assert bytes(found.topic_id) == three.id != ZERO_ID
 
 
 def test_22_version_12_finds_topics_by_id(broker: ApiBroker, client: Client) -> None:
@@ -269,18 +276,17 @@ def test_22_ids_and_null_names_before_version_12_are_an_invalid_request(
 
 
 @pytest.mark.parametrize("version", versions(ApiKey.METADATA, 8))
-def test_22_authorized_operations_are_named_if_asked(broker: ApiBroker, client: Client, version: int) -> None:
-    topic = broker.topic("authorized")
+def test_22_authorized_operations_are_named_if_asked(three: Topic, client: Client, version: int) -> None:
     flags: dict[str, Any] = {"allow_auto_topic_creation": False}
-    answer = ask(client, version, named(topic.name), **flags)
+    answer = ask(client, version, named(three.name), **flags)
     assert answer.topics[0].topic_authorized_operations == NOT_ASKED
     assert answer.cluster_authorized_operations == NOT_ASKED
     flags["include_topic_authorized_operations"] = True
     if version <= 10:
         flags["include_cluster_authorized_operations"] = True
-    answer = ask(client, version, named(topic.name, "unknown"), **flags)
+    answer = ask(client, version, named(three.name, "unknown"), **flags)
     operations = {each.name: each.topic_authorized_operations for each in answer.topics}
-    assert operations == {topic.name: ALL_TOPIC_OPERATIONS, "unknown": ALL_TOPIC_OPERATIONS}
+    assert operations == {three.name: ALL_TOPIC_OPERATIONS, "unknown": ALL_TOPIC_OPERATIONS}
     assert answer.cluster_authorized_operations == (ALL_CLUSTER_OPERATIONS if version <= 10 else NOT_ASKED)
 
 
@@ -291,12 +297,13 @@ def test_22_authorized_operations_of_unknown_ids(client: Client) -> None:
 
 
 @pytest.mark.parametrize("version", versions(ApiKey.METADATA, 1))
-def test_24_internal_topics_are_marked(broker: ApiBroker, client: Client, version: int) -> None:
+def test_24_internal_topics_are_marked(
+    broker: ApiBroker, three: Topic, client: Client, version: int
+) -> None:
     if not broker.metadata("__transaction_state").topics[0].partitions:
         broker.create("__transaction_state")
-    plain = broker.topic("plain")
-    found = ask_existing(client, version, "__transaction_state", plain.name)
-    assert {each.name: each.is_internal for each in found} == {"__transaction_state": True, plain.name: False}
+    found = ask_existing(client, version, "__transaction_state", three.name)
+    assert {each.name: each.is_internal for each in found} == {"__transaction_state": True, three.name: False}
 
 
 def test_24_names_that_differ_in_dot_and_underscore_only_are_not_created_automatically(

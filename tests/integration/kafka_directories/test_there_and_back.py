@@ -151,10 +151,13 @@ def test_kafkas_own_reader_accepts_every_file(stories: dict[str, Story], java_to
         story, ".log", ".index", ".timeindex", ".txnindex", ".snapshot")]
     indexes = [path for story in stories.values() for path in partition_files(story, ".index", ".timeindex")]
     assert len(log_files) > 2 * len(stories["clean"].appended.view)
-    assert java_tools.complaints_about_files(log_files, "--deep-iteration", "--verify-index-only") == []
+    complaints = java_tools.complaints_about_files(log_files, "--deep-iteration", "--verify-index-only")
+    # What compaction leaves; the tool does not know the topic's configuration.
+    assert [line for line in complaints
+            if not ("Non-consecutive offsets" in line and f"/{COMPACTED_TOPIC}-0/" in line)] == []
     lines = java_tools.dump_log_segments(indexes, "--index-sanity-check").splitlines()
     empty = [path for path in indexes if path.stat().st_size == 0 and path.suffix == ".index"]
-    assert {line for line in lines if not line.startswith("Dumping ")} \
+    assert {line for line in lines if line and not line.startswith("Dumping ")} \
         == {f"{path} passed sanity check." for path in indexes if path not in empty} \
         | {f"{path} is empty." for path in empty}
 

@@ -74,11 +74,17 @@ def write_all(address: Address, log_dir: Path) -> Written:
         _write_trimmed(client, bootstrap)
         _write_compacted(bootstrap)
         sequences = tuple(start_sequence(client, partition) for partition in range(PARTITIONS[IDEMPOTENT_TOPIC]))
-    for checkpoint, topic in ((CLEANER_OFFSET_CHECKPOINT, COMPACTED_TOPIC),
-                              (LOG_START_OFFSET_CHECKPOINT, TRIMMED_TOPIC)):
-        wait_until(lambda: (topic, 0) in read_offset_checkpoint(str(log_dir / checkpoint)),  # noqa: B023
-                   f"{topic} is in the {checkpoint}", 30)
+    wait_until(lambda: checkpointed(log_dir, LOG_START_OFFSET_CHECKPOINT, TRIMMED_TOPIC) == TRIMMED_TO,
+               "the log start is on disk", 30)
+    active = max(int(path.stem) for path in (log_dir / f"{COMPACTED_TOPIC}-0").glob("*.log"))
+    wait_until(lambda: checkpointed(log_dir, CLEANER_OFFSET_CHECKPOINT, COMPACTED_TOPIC) == active,
+               "the cleaner has come to its end", 30)
     return Written(sequences, committed)
+
+
+def checkpointed(log_dir: Path, name: str, topic: str) -> int | None:
+    """The offset of the topic's partition 0 in one of Kafka's checkpoint files."""
+    return read_offset_checkpoint(str(log_dir / name)).get((topic, 0))
 
 
 def create_topic(client: Client, name: str, partitions: int, configs: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ from storage.errors import (
     OffsetOutOfRangeError,
 )
 from storage.log.failures import DirectoryFailed, InconsistentTopicIdError
+from storage.log.leader_epoch_cache import LeaderEpochFileCache
 from storage.log.log_config import SNAPSHOT_INTERVAL_BYTES, LogConfig
 from storage.log.partition_log import PartitionLog
 from storage.log.producer_state import AppendOrigin
@@ -310,13 +311,29 @@ def test_a_dead_disk_fails_the_directory(tmp_path: Path) -> None:
         history_with_a_roll(log)
 
 
-def test_a_full_disk_does_not_move_the_leader_epoch(tmp_path: Path) -> None:
+def test_a_full_disk_does_not_keep_a_log_from_being_led(tmp_path: Path) -> None:
+    """After a restart it must be readable; no batch of an epoch is in the log before the file has that epoch."""
     log, files = faulty_log(tmp_path)
-    files.fail_at(0)
-    with pytest.raises(OSError, match=r"\[Errno 28\]"):
-        log.become_leader(3)
-    assert log.leader_epoch == 0
+    before = file_contents(log.path)
+    files.fail_always()
     assert log.become_leader(3) == 2
+    with pytest.raises(OSError, match=r"\[Errno 28\]"):
+        append(log, batch(1), epoch=3)
+    assert log.log_end_offset == 2
+    assert file_contents(log.path) == before
+    files.fail_at(None)
+    append(log, batch(1), epoch=3)
+    assert LeaderEpochFileCache.load(log.path, files).entries == [(0, 0), (3, 2)]
+
+
+def test_an_epoch_that_found_no_room_is_written_with_the_next_one(tmp_path: Path) -> None:
+    log, files = faulty_log(tmp_path)
+    files.fail_always()
+    log.become_leader(3)
+    files.fail_at(None)
+    log.become_leader(4)
+    append(log, batch(1), epoch=4)
+    assert LeaderEpochFileCache.load(log.path, files).entries == [(0, 0), (4, 2)]
 
 
 def test_the_duplicates_of_a_group_that_failed_are_not_remembered(tmp_path: Path) -> None:
