@@ -246,7 +246,7 @@ class Lifecycle:
             return
         if self.front_end.broker_epoch is not None:
             self._accept()
-        elif self.controller.state is State.UP:
+        if self.controller.state is State.UP and not self.controller.knows_front_end:
             self._register()
 
     def _on_taken_over(self, index: int) -> None:
@@ -288,6 +288,7 @@ class Lifecycle:
     def _on_controller_death(self, event: ProcessDied) -> None:
         self.controller.state = State.DOWN
         self.controller.registrations_unanswered = 0
+        self.controller.knows_front_end = False
         if self.phase is not Phase.STOPPING:
             delay_ms = self._decide_restart(event, self.controller.counted_deaths_ms)
             if delay_ms is not None:
@@ -296,6 +297,7 @@ class Lifecycle:
     def _on_front_end_death(self, event: ProcessDied) -> None:
         self.front_end.state = State.DOWN
         self.front_end.broker_epoch = None
+        self.controller.knows_front_end = False
         if self.phase is Phase.STOPPING:
             return
         delay_ms = self._decide_restart(event, self.front_end.counted_deaths_ms)
@@ -437,6 +439,7 @@ class Lifecycle:
         self._out.add(ForkFrontEnd(self.cluster_id, self.broker_id, restarted, online, offline))
         if restarted and self.controller.state in ALIVE:
             self.controller.registrations_unanswered += 1
+            self.controller.knows_front_end = True
             message = {"kind": "front_end_restarted", "ports": self._ports}
             self._out.add(Send(CONTROLLER, message, Attachment.STREAMS))
 
@@ -455,6 +458,7 @@ class Lifecycle:
     def _register(self) -> None:
         """resume: this front end is registered already, with broker_epoch, and serves."""
         self.controller.registrations_unanswered += 1
+        self.controller.knows_front_end = True
         epoch = self.front_end.broker_epoch
         self._out.add(Send(CONTROLLER, {"kind": "register", "resume": epoch is not None,
                                         "broker_epoch": -1 if epoch is None else epoch, "ports": self._ports}))

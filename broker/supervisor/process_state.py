@@ -95,12 +95,14 @@ def int_field(message: dict[str, Any], name: str) -> int:
 
 @dataclass
 class ControllerRecord:
-    """registrations_unanswered: `register` and `front_end_restarted` sent to this incarnation."""
+    """registrations_unanswered: `register` and `front_end_restarted` sent to this incarnation.
+    knows_front_end: it was sent one of them for the front end that runs."""
 
     state: State = State.DOWN
     session: dict[str, Any] = field(default_factory=dict)
     counted_deaths_ms: list[int] = field(default_factory=list)
     registrations_unanswered: int = 0
+    knows_front_end: bool = False
 
 
 @dataclass

@@ -19,7 +19,7 @@ from storage.ipc.arena import ArenaView
 from storage.ipc.entries import SubmissionKind
 from storage.ipc.ring import CompletionProducer, SubmissionEntry
 from storage.log.directory import LogDirectory
-from storage.log.failures import InconsistentTopicIdError
+from storage.log.failures import DirectoryFailed, InconsistentTopicIdError
 from storage.log.log_config import LogConfig
 from storage.log.partition_log import PartitionLog
 from storage.process.group_commit import GroupCommit
@@ -75,6 +75,11 @@ class Commands:
         except OSError as failure:
             log.error("%s refused: %s", _name(entry[0]), failure)
             error = errors.NOT_ENOUGH_REPLICAS  # no room: whoever asks again later may be served
+        except DirectoryFailed:
+            raise
+        except Exception:
+            log.exception("%s", _name(entry[0]))
+            error = errors.UNKNOWN_SERVER_ERROR
         size = self._store_result(entry, result)
         slot, generation = entry[3], entry[4]
         if partition_log is None:

@@ -117,7 +117,6 @@ class StorageProcess:
             resolved,
             validate_all_records=config["ottla.validate.records"] == "full",
             producer_id_expiration_ms=config["producer.id.expiration.ms"],
-            transaction_verification=config["transaction.partition.verification.enable"],
         )
 
     def _config_of(self, topic: str) -> LogConfig:

@@ -134,3 +134,35 @@ def test_a_larger_session_evicts_a_smaller_one_that_had_its_time() -> None:
     clock.now_s += 30
     assert full(cache, 1).session_id == 0
     assert full(cache, 5).session_id != 0
+
+
+def test_a_full_fetch_of_nothing_makes_a_session_too() -> None:
+    cache, _ = sessions()
+    context = full(cache, count=0)
+    assert context.session_id != 0
+    assert context.targets == []
+
+
+def test_of_a_partition_named_twice_the_last_wish_counts_in_the_first_place() -> None:
+    cache, _ = sessions()
+    for epoch in (0, -1):
+        context = cache.begin(0, epoch, False, False, [wanted(1, 5), wanted(0), wanted(1, 7)], [])
+        assert [(target.number, target.fetch_offset) for target in context.targets] == [(1, 7), (0, 0)]
+
+
+def test_who_gave_data_is_served_last() -> None:
+    cache, _ = sessions()
+    session = full(cache, count=3).session
+    assert session is not None
+    for served in (0, 1, 2, 0):
+        order = [target.number for target in session.to_serve()]
+        assert order[0] == served
+        session.put_last(session.to_serve()[0])
+
+
+def test_a_partition_that_is_added_is_served_last() -> None:
+    cache, _ = sessions()
+    session = full(cache, count=2).session
+    assert session is not None
+    session.want("t", "t", wanted(7)[2])
+    assert [target.number for target in session.to_serve()] == [0, 1, 7]

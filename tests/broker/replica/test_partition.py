@@ -123,3 +123,31 @@ def test_watchers_hear_of_data_roles_and_log_starts() -> None:
     partition.go_offline()
     partition.stop()
     assert watcher.seen == [partition] * 5
+
+
+def test_until_the_watermark_reaches_the_leader_s_start_the_end_is_uncertain_51() -> None:
+    partition = Partition("t", 0, bytes(16), 0, "/d/t-0", 7, 1)
+    partition.apply_config({"max.message.bytes": 1_048_588, "min.insync.replicas": 1})
+    partition.log_opened(0, LogPosition(10, 0, 1000), -1, 0, 4)
+    partition.replicas, partition.isr = (ME, 2), (ME, 2)
+    partition.lead(ME, 3, [(3, 10)])
+    assert partition.end_is_uncertain
+    partition.follower_ends[2] = 10
+    partition.maybe_advance_high_watermark()
+    assert not partition.end_is_uncertain
+
+
+def test_the_same_leader_s_start_does_not_move_51() -> None:
+    partition = leader(isr=(ME,), replicas=(ME, 2), min_isr=2)
+    append(partition, 10)
+    partition.lead(ME, 3, [(3, 0)])
+    assert not partition.end_is_uncertain
+
+
+def test_only_minus_one_stands_for_no_epoch_52() -> None:
+    partition = leader()
+    append(partition, 10)
+    assert partition.end_for_epoch(-1) == (-1, -1)
+    assert partition.end_for_epoch(-5) == (-5, 0)
+    assert partition.end_for_epoch(3) == (3, 10)
+    assert partition.end_for_epoch(4) == (-1, -1)

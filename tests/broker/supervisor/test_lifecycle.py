@@ -619,6 +619,24 @@ def test_taking_over_what_is_not_stranded_kills_the_front_end() -> None:
         assert node.shown == [Kill(FRONT_END)]
 
 
+def test_a_controller_that_came_up_while_the_front_end_was_starting_takes_office() -> None:
+    """Its predecessor had registered the front end; without a word it would stand by for ever."""
+    node = running()
+    node.die(FRONT_END)
+    for index in (0, 1):
+        node.tell(storage(index), "drained", generation=1)
+    node.wait(0)
+    node.tell(CONTROLLER, "registered", broker_epoch=101)
+    node.die(CONTROLLER)
+    node.wait(0)
+    node.tell(CONTROLLER, "identity", cluster_id=CLUSTER, broker_id=BROKER)
+    assert node.sent(CONTROLLER) == []
+    node.tell(FRONT_END, "ready")
+    assert node.sent(FRONT_END) == [{"kind": "accept", "broker_epoch": 101}]
+    (message,) = node.sent(CONTROLLER)
+    assert (message["kind"], message["resume"], message["broker_epoch"]) == ("register", True, 101)
+
+
 # A front end that can serve what it had refused
 
 

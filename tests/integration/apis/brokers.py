@@ -49,6 +49,7 @@ VARIANT = {
     "delete.topic.enable": "false",
     "default.replication.factor": "2",
     "connections.max.idle.ms": "2500",
+    "max.connections": "10",
     "socket.request.max.bytes": "200000",
     "fetch.max.bytes": "50000",
     "max.incremental.fetch.session.cache.slots": "0",

@@ -32,6 +32,8 @@ def plain(value: Any) -> Plain:
     """Messages as dicts, buffers as bytes."""
     if isinstance(value, Message):
         return {name: plain(getattr(value, name)) for name in value.ATTRIBUTES}
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
     return bytes(value) if isinstance(value, memoryview) else value

@@ -13,7 +13,7 @@ CLOSED = "<closed>"
 
 
 class Known(NamedTuple):
-    """steps, path: whole-match patterns. ottla, kafka: the values, or ANY."""
+    """steps: of step names; path: of places in the answer, empty for the answer as a whole."""
 
     steps: str
     path: str

@@ -5,7 +5,9 @@ Runs in: the test process.
 
 from __future__ import annotations
 
+import struct
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -81,9 +83,6 @@ class LegacyMessage(NamedTuple):
 
 def message_set(messages: Iterable[LegacyMessage]) -> bytes:
     """An uncompressed message set of the formats before 0.11."""
-    import struct
-    import zlib
-
     parts = []
     for offset, message in enumerate(messages):
         time_field = struct.pack(">q", message.timestamp) if message.magic else b""

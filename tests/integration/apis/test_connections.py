@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,7 +11,7 @@ from broker.protocol.api_keys import API_SPECS, ApiKey
 from broker.protocol.errors import ErrorCode
 from broker.protocol.frames import encode_request
 from broker.protocol.messages import request_class
-from tests.integration.apis.brokers import LIMITED_HOST, ApiBroker
+from tests.integration.apis.brokers import LIMITED_HOST, VARIANT, ApiBroker
 from tests.integration.apis.records import batch, with_header
 from tests.integration.apis.requests import (
     append,
@@ -22,6 +23,7 @@ from tests.integration.apis.requests import (
     produce_request,
 )
 from tests.integration.apis.wire import Client, ConnectionClosed, versions
+from tests.peers.processes import wait_until
 
 ApiVersionsRequest = request_class(ApiKey.API_VERSIONS)
 MetadataRequest = request_class(ApiKey.METADATA)
@@ -207,6 +209,28 @@ def test_06_idle_connections_are_closed(variant: ApiBroker) -> None:
             assert busy.is_silent(0.9)
         assert idle.is_closed(8)
         assert api_versions(busy, 0)
+
+
+def test_06_at_max_connections_new_ones_wait_but_those_of_the_inter_broker_listener(
+    variant: ApiBroker,
+) -> None:
+    request = ApiVersionsRequest()
+    with ExitStack() as stack:
+        served: list[Client] = []
+        while True:
+            client = stack.enter_context(variant.connect(address=variant.external_address))
+            client.send(ApiKey.API_VERSIONS, 0, request)
+            if client.is_silent(0.4):
+                break
+            client.receive(ApiKey.API_VERSIONS, 0)
+            served.append(client)
+        assert 0 < len(served) <= int(VARIANT["max.connections"])
+        inter_broker = stack.enter_context(variant.connect())
+        assert api_versions(inter_broker, 0)
+        wait_until(lambda: any(not each.is_silent(0.01) for each in served), "another one made room", 5)
+        for each in served:
+            each.close()
+        assert client.receive(ApiKey.API_VERSIONS, 0)[1].error_code == 0
 
 
 def test_07_acks_0_is_never_answered_on_success(broker: ApiBroker, client: Client) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from broker.protocol.api_keys import ApiKey
+from broker.protocol.messages import request_class
 from tests.integration.apis.brokers import ApiBroker, Topic
 from tests.integration.apis.compare import Mask, differences, plain
 from tests.integration.apis.conftest import Start
@@ -79,8 +80,6 @@ class Run:
 
 def probe(client: Client) -> None:
     """Any request that is answered at once."""
-    from broker.protocol.messages import request_class
-
     client.call(ApiKey.API_VERSIONS, SILENT_PROBE_VERSION, request_class(ApiKey.API_VERSIONS)())
 
 
@@ -123,5 +122,8 @@ def test_every_known_difference_is_still_there(both_outcomes: tuple[dict[str, An
     assert [row for row in KNOWN if row not in seen] == []
 
 
-def test_a_request_is_plain_data() -> None:
-    assert plain([memoryview(b"x"), (1, None)]) == [b"x", [1, None]]
+def test_differences_are_found_at_any_depth() -> None:
+    ours = plain({"topics": [{"name": "a", "codes": [1, 2]}, {"name": "b", "codes": memoryview(b"x")}]})
+    theirs = plain({"topics": [{"name": "a", "codes": (1, 3)}, {"name": "c", "codes": b"x"}]})
+    assert [path for path, _, _ in differences(ours, theirs)] == [
+        ".topics[a].codes[3]", ".topics[a].codes[2]", ".topics[c]", ".topics[b]"]  # fmt: skip

@@ -10,6 +10,7 @@ from broker.protocol.api_keys import ApiKey
 from broker.protocol.errors import ErrorCode
 from storage.record.batch import read_header
 from tests.integration.apis.brokers import BROKER_ID, ApiBroker, Topic
+from tests.integration.apis.conftest import Start
 from tests.integration.apis.records import (
     LegacyMessage,
     batch,
@@ -172,6 +173,16 @@ def test_26_bytes_of_a_cut_batch_behind_the_batch_are_dropped(broker: ApiBroker,
     for trailing in (b"\0", b"\0" * 11, batch(b"w")[:40]):
         assert produce(client, topic, whole + trailing).error_code == 0
     assert len(records_fetched(client, topic)) == 3 * len(whole)
+
+
+@pytest.mark.parametrize("version", PRODUCE_VERSIONS)
+def test_null_records_are_an_invalid_record(start_broker: Start, version: int) -> None:
+    """Ottla alone: Kafka fails on them and never answers."""
+    broker = start_broker("ottla", "base")
+    topic = broker.topic("null")
+    with broker.connect() as client:
+        assert produce(client, topic, None, version=version).error_code == ErrorCode.INVALID_RECORD
+        assert_nothing_appended(client, topic)
 
 
 INVALID_HEADERS: dict[str, dict[str, int]] = {
