@@ -19,6 +19,7 @@ from tests.integration.apis.wire import Client
 from tests.integration.kafka_directories.views import PartitionView, Place, topics_of, view_all
 from tests.integration.kafka_directories.writer import create_topic, new_producer
 from tests.peers.ottla_broker import OttlaBroker
+from tests.peers.processes import wait_until
 from tests.peers.wire import wait_for_leaders
 
 TOPICS = {"one": 1, "many": 5}
@@ -109,8 +110,10 @@ def test_lost_directory_holds_back_the_rebuild(broker: OttlaBroker) -> None:
     away = broker.log_dirs[1].rename(broker.log_dirs[1].with_name("away"))
     broker.log_dirs[1].touch()
     process = broker.spawn()
-    process.wait_until(lambda: "cannot be made anew" in process.log_text(), "the start is refused", 20)
+    wait_until(lambda: process.return_code is not None, "the start is refused", 20)
     broker.close()
+    assert process.return_code == 1
+    assert "cannot be made anew" in process.log_text()
     assert f"while {broker.log_dirs[1]} cannot be read (Not a directory)" in process.log_text()
     broker.log_dirs[1].unlink()
     away.rename(broker.log_dirs[1])
