@@ -78,7 +78,6 @@ class RoundResult:
 def draw_plan(seed: int, kill_count: int = KILLS_PER_ROUND) -> Plan:
     draw = random.Random(seed)
     overrides = {
-        "auto.create.topics.enable": "false",  # else a writer's last question brings a deleted topic back
         "log.segment.bytes": str(draw.choice((64 << 10, 256 << 10, 1 << 30))),
         "num.recovery.threads.per.data.dir": str(draw.choice((1, 2))),
         "log.flush.offset.checkpoint.interval.ms": str(draw.choice((500, 60_000))),

@@ -83,7 +83,7 @@ def test_a_front_end_death_queues_clients_and_keeps_the_watermarks(node: Node) -
         time.sleep(0.5)
         for _ in range(3):
             before = watermarks(node.address, TOPIC, PARTITIONS)
-            with socket.create_connection(node.address) as held:
+            with accepted_connection(node) as held:
                 times.append(strike_and_time(node, "front end"))
                 assert was_dropped(held)
             after = watermarks(node.address, TOPIC, PARTITIONS)
