@@ -54,17 +54,28 @@ class StopFrontEnd(Exception):  # noqa: N818 - not an error: the supervisor aske
 
 
 class SubmissionFlusher(trio.abc.Instrument):
-    """Rings the doorbells once per scheduler pass. `failure` is looked at by the pump tasks."""
+    """Rings the doorbells once per scheduler pass; its `watch` task crashes the loop if that ever fails."""
 
     def __init__(self, log_dirs: LogDirs) -> None:
         self._log_dirs = log_dirs
-        self.failure: BaseException | None = None
+        self._failure: Exception | None = None
+        self._failed = trio.Event()
+        self._token: trio.lowlevel.TrioToken | None = None
 
     def before_io_wait(self, timeout: float) -> None:
         try:
             self._log_dirs.flush_submissions()
-        except Exception as error:  # noqa: BLE001 - kept for the loop, which crashes with it
-            self.failure = error
+        except Exception as error:  # noqa: BLE001 - `watch` raises it
+            self._failure = error
+            if self._token is not None:
+                self._token.run_sync_soon(self._failed.set, idempotent=True)
+
+    async def watch(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        if self._failure is None:
+            await self._failed.wait()
+        assert self._failure is not None
+        raise self._failure
 
 
 class FrontEnd:
@@ -104,6 +115,7 @@ class FrontEnd:
     async def _main(self) -> None:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            nursery.start_soon(self._flusher.watch)
             self._build(nursery)
             for link in self._context.storages:
                 if link.online:
@@ -171,8 +183,6 @@ class FrontEnd:
                     await trio.lowlevel.wait_readable(fd)
                 except trio.ClosedResourceError:
                     return  # detached; what it had published was taken over
-                if self._flusher.failure is not None:
-                    raise self._flusher.failure
                 self._log_dirs.pump(link)
 
     def _detach(self, index: int) -> None:
