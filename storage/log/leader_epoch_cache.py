@@ -3,7 +3,7 @@
 Runs in: storage (writer thread). Owned by the partition's log; the front end holds a copy that completions
 feed. Rules are those of Kafka's LeaderEpochFileCache (on-disk facts 5.5).
 
-An assignment is in the file before it counts, so the file never lacks an epoch. Truncation only marks the
+An assignment is in the file before it counts, so the file never lacks an epoch. Truncation only makes the
 file stale (`flush_if_stale`): an entry too many is cut again at load, so nobody has to wait for that fsync.
 """
 from __future__ import annotations
@@ -24,14 +24,14 @@ UNDEFINED_EPOCH_OFFSET: Final = -1
 
 class LeaderEpochFileCache:
     """entries: (epoch, start offset), both strictly ascending; replaced, never changed, so that a reader
-    may keep the list it got. stale: the file still holds entries that were truncated away."""
+    may keep the list it got."""
 
-    __slots__ = ("directory", "entries", "stale", "_files")
+    __slots__ = ("_files", "_in_file", "directory", "entries")
 
     def __init__(self, directory: str, files: FileLayer, entries: list[EpochEntry] | None = None) -> None:
         self.directory = directory
         self.entries: list[EpochEntry] = []
-        self.stale = False
+        self._in_file: list[EpochEntry] | None = []
         self._files = files
         for entry in entries or []:
             self._take(entry)
@@ -39,7 +39,21 @@ class LeaderEpochFileCache:
     @classmethod
     def load(cls, directory: str, files: FileLayer) -> LeaderEpochFileCache:
         """Raises CorruptLogError: the file has no checksum, but its shape is checked."""
-        return cls(directory, files, read_leader_epoch_checkpoint(_path(directory), files))
+        cache = cls(directory, files, read_leader_epoch_checkpoint(_path(directory), files))
+        cache._in_file = cache.entries
+        return cache
+
+    @classmethod
+    def made_anew(cls, directory: str, files: FileLayer) -> LeaderEpochFileCache:
+        """Empty, in place of a file that says nothing: whatever comes in is to be written."""
+        cache = cls(directory, files)
+        cache._in_file = None
+        return cache
+
+    @property
+    def lacks_entries(self) -> bool:
+        """The file does not have all that is known here (what it has too much is found out at every load)."""
+        return self._in_file is None or any(entry not in self._in_file for entry in self.entries)
 
     @property
     def latest_epoch(self) -> int:
@@ -79,10 +93,9 @@ class LeaderEpochFileCache:
         if not self._take(EpochEntry(epoch, start_offset)):
             return False
         if not durable:
-            self.stale = True
             return True
         try:
-            self._write()
+            self.flush_if_stale()
         except OSError:
             self.entries = before
             raise
@@ -90,28 +103,27 @@ class LeaderEpochFileCache:
 
     def truncate_from_end(self, end_offset: int) -> None:
         """Drop entries that begin at or after end_offset."""
-        kept = [entry for entry in self.entries if entry.start_offset < end_offset]
-        self._replace(kept)
+        self.entries = [entry for entry in self.entries if entry.start_offset < end_offset]
 
     def truncate_from_start(self, start_offset: int) -> None:
         """The entry that covers start_offset begins there from now on, older ones go."""
         covered = [entry for entry in self.entries if entry.start_offset <= start_offset]
         if covered:
             rest = self.entries[len(covered):]
-            self._replace([EpochEntry(covered[-1].epoch, start_offset), *rest])
+            self.entries = [EpochEntry(covered[-1].epoch, start_offset), *rest]
 
     def clear_and_flush(self) -> None:
         self.entries = []
         self._write()
 
+    @property
+    def stale(self) -> bool:
+        """The file says something else, usually entries that were truncated away."""
+        return self.entries != self._in_file
+
     def flush_if_stale(self) -> None:
         if self.stale:
             self._write()
-
-    def _replace(self, entries: list[EpochEntry]) -> None:
-        if entries != self.entries:
-            self.entries = entries
-            self.stale = True
 
     def _take(self, new: EpochEntry) -> bool:
         latest = self.entries[-1] if self.entries else None
@@ -124,8 +136,9 @@ class LeaderEpochFileCache:
         return True
 
     def _write(self) -> None:
+        self._in_file = None
         write_leader_epoch_checkpoint(_path(self.directory), self.entries, self._files)
-        self.stale = False
+        self._in_file = self.entries
 
 
 def _path(directory: str) -> str:

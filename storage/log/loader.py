@@ -155,10 +155,9 @@ class _Loader:
             self.epochs = LeaderEpochFileCache.load(self.path, self.files)
         except CorruptLogError as error:
             self.report.repaired(error.path, f"{error.what}; made anew from the batches")
-            self.epochs = LeaderEpochFileCache(self.path, self.files)
+            self.epochs = LeaderEpochFileCache.made_anew(self.path, self.files)
             for segment in self.segments:
                 self._take_epochs(self._scan_trusted(segment))
-            self.epochs.stale = True
 
     def _topic_id(self) -> bytes:
         return read_partition_metadata(f"{self.path}/{PARTITION_METADATA}", self.files) or ZERO_TOPIC_ID
@@ -400,8 +399,12 @@ class _Loader:
         return start
 
     def _trim_epochs(self, log_end_offset: int) -> None:
+        """Entries that recovery found are written before the recovery point can pass them; one that is merely
+        too much (an empty log's) stays in the file, where the next leadership usually wants it again."""
         self.epochs.truncate_from_end(log_end_offset)
         self.epochs.truncate_from_start(self.request.log_start_offset)
+        if not self.epochs.lacks_entries:
+            return
         try:
             self.epochs.flush_if_stale()
         except OSError as error:

@@ -75,6 +75,21 @@ def test_truncation_from_the_start_moves_the_epoch_that_covers_the_offset(tmp_pa
     assert LeaderEpochFileCache.load(str(tmp_path), OS_FILES).entries == [(2, 15), (3, 20)]
 
 
+def test_what_the_file_says_already_is_not_written_again(tmp_path: Path) -> None:
+    """An empty log's epoch is cut at every load and assigned again: two fsyncs less per partition."""
+    cache_of(tmp_path).assign(3, 0)
+    files = FaultyFiles()
+    cache = LeaderEpochFileCache.load(str(tmp_path), files)
+    cache.truncate_from_end(0)
+    assert cache.entries == []
+    assert not cache.lacks_entries
+    files.fail_always()
+    assert cache.assign(3, 0)
+    with pytest.raises(OSError, match="No space"):
+        cache.assign(4, 0)
+    assert cache.entries == [(3, 0)]
+
+
 def test_the_epoch_that_wrote_an_offset(tmp_path: Path) -> None:
     cache = cache_of(tmp_path, (1, 5), (4, 10))
     assert [cache.epoch_of(offset) for offset in (4, 5, 9, 10, 99)] == [-1, 1, 1, 4, 4]
