@@ -423,7 +423,7 @@ class _Loader:
         limits = [log_end_offset, *self.scans, *([] if verified_from is None else [verified_from])]
         completed = rebuild_producer_state(
             state, source, log_start_offset=log_start_offset, snapshot_offset_max=min(limits),
-            end_offset=log_end_offset, now_ms=self.now_ms, scans=self.scans)
+            end_offset=log_end_offset, now_ms=self.now_ms, scans=self.scans, recalls=not self.request.clean)
         for segment in self.segments:
             self._complete_txn_index(segment, completed.get(segment.base_offset, []))
         return state

@@ -291,6 +291,10 @@ class LogSegment:
         batch = batch_at(self.log.read, position, self.log.size_bytes)
         return 0 if batch is None or batch.base_offset > offset else position
 
+    def boundary_before(self, position: int) -> int:
+        """Where a batch begins, at or before `position`, near it if the index is right."""
+        return self.position_before(self.offset_index.last_before(position).offset)
+
     def last_batch(self) -> WalkedBatch | None:
         """The last whole batch, found from the last index entry."""
         last = deque(self.walk(self.offset_index.last_entry().position), maxlen=1)

@@ -9,6 +9,7 @@ and after a crash. Entries gather in memory (`append`) and go out in one write p
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from typing import Final, NamedTuple
 
 from storage.log.append_file import AppendFile
@@ -70,6 +71,12 @@ class OffsetIndex:
         """The last entry at or below `offset`, or the segment's start."""
         index = self._floor(offset)
         return self.entry(index) if index >= 0 else OffsetPosition(self.base_offset, 0)
+
+    def last_before(self, position: int) -> OffsetPosition:
+        """The last entry of the file at or below `position`, or the segment's start."""
+        count = self.file.size_bytes // ENTRY_SIZE_BYTES
+        behind = bisect_right(range(count), position, key=lambda index: self.entry(index).position)
+        return self.entry(behind - 1) if behind else OffsetPosition(self.base_offset, 0)
 
     def problem(self, log_size_bytes: int) -> str | None:
         """What cannot be right about the file; None if nothing shows.

@@ -171,6 +171,14 @@ class ProducerStateManager:
         self.producers[producer_id] = _new(ProducerStateEntry, (
             producer_epoch, coordinator_epoch, timestamp, txn_first_offset, (*batches, batch)))
 
+    def recall_batch(self, producer_id: int, producer_epoch: int, batch: ProducerBatch) -> None:
+        """Put a batch that is in the log before the oldest remembered one, if there is room for it."""
+        entry = self.producers.get(producer_id)
+        if entry is None or entry.producer_epoch != producer_epoch or not entry.batches:
+            return
+        if len(entry.batches) < BATCHES_TO_RETAIN and batch.last_offset < entry.batches[0].first_offset:
+            self.producers[producer_id] = entry._replace(batches=(batch, *entry.batches))
+
     def append_marker(self, producer_id: int, producer_epoch: int, coordinator_epoch: int, is_abort: bool,
                       offset: int, timestamp: int) -> CompletedTxn | None:
         """Record the end of a transaction, checked or already in the log; None if none was open here."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from storage.errors import CorruptLogError
 from storage.helpers.producer_updates import ProducerUpdate, unpack_updates
@@ -15,8 +16,11 @@ from storage.log.failures import PASSING_ERRNOS
 from storage.log.log_config import LogConfig
 from storage.log.log_segment import LogSegment
 from storage.log.producer_snapshot import ProducerSnapshots, encode_snapshot
-from storage.log.producer_state import CompletedTxn, ProducerStateManager, is_expired
+from storage.log.producer_state import CompletedTxn, ProducerBatch, ProducerStateManager, is_expired
 from storage.record.control import CONTROL_ABORT
+
+RECALL_BYTES_MAX: Final = 8 << 20
+"""More than five requests in flight of the usual size; some 10 ms of header walking at 16 KB a batch."""
 
 # storage.helpers.segment_scan.scan_segment, or something that has a helper process call it.
 Scan = Callable[..., SegmentScan]
@@ -37,14 +41,18 @@ class RebuildSource:
 
 def rebuild_producer_state(state: ProducerStateManager, source: RebuildSource, *, log_start_offset: int,
                            snapshot_offset_max: int, end_offset: int, now_ms: int,
-                           scans: Mapping[int, SegmentScan] | None = None) -> dict[int, list[CompletedTxn]]:
+                           scans: Mapping[int, SegmentScan] | None = None,
+                           recalls: bool = False) -> dict[int, list[CompletedTxn]]:
     """State as of end_offset; the transactions completed since the snapshot, by base offset of their segment.
 
     snapshot_offset_max: younger snapshots are removed unread. scans: of segments scanned from their start
-    already. Snapshots are left for the last two segments (if passed) and for end_offset.
+    already. Snapshots are left for the last two segments (if passed) and for end_offset. recalls: producers
+    may send again what was appended before the snapshot, see `recall_batches`.
     """
     scans = scans or {}
     offset = _load_newest_snapshot(state, source, log_start_offset, snapshot_offset_max, now_ms)
+    if recalls and state.producers:
+        recall_batches(state, source, offset)
     completed: dict[int, list[CompletedTxn]] = {}
     bases = [segment.base_offset for segment in source.segments]
     for segment, next_base in zip(source.segments, [*bases[1:], end_offset], strict=True):
@@ -62,6 +70,30 @@ def rebuild_producer_state(state: ProducerStateManager, source: RebuildSource, *
     _maybe_take_snapshot(state, source, end_offset)
     state.commit()
     return completed
+
+
+def recall_batches(state: ProducerStateManager, source: RebuildSource, snapshot_offset: int) -> None:
+    """Remember up to five batches of each producer again, out of the log's last bytes before the snapshot.
+
+    A snapshot names only a producer's last batch. A client whose five requests in flight were appended, but
+    not answered before a kill, sends all of them again; with a snapshot right behind them (a roll, or the
+    load after an earlier kill) the older four would look out of order, which idempotent clients do not survive.
+    """
+    budget = RECALL_BYTES_MAX
+    for segment in reversed([each for each in source.segments if each.base_offset < snapshot_offset]):
+        first = segment.find_batch(snapshot_offset)
+        end_position = segment.log.size_bytes if first is None else first.position
+        position = segment.boundary_before(end_position - budget)
+        scan = source.scan(segment.log.path, position, segment.base_offset, source.config.index_interval_bytes,
+                           start=ScanStart(next_offset=segment.base_offset), verify_crc=False)
+        for update in reversed(list(unpack_updates(scan.producer_updates))):
+            if update.last_offset < snapshot_offset and not update.is_control:
+                state.recall_batch(update.producer_id, update.producer_epoch, ProducerBatch(
+                    update.first_sequence, update.last_sequence, update.first_offset, update.last_offset,
+                    update.timestamp))
+        budget -= end_position
+        if budget <= 0:
+            return
 
 
 def apply_updates(state: ProducerStateManager, updates: Iterable[ProducerUpdate]) -> list[CompletedTxn]:

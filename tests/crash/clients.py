@@ -7,6 +7,7 @@ Runs in: the test process.
 """
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -32,7 +33,6 @@ QUICK_RETRIES: Mapping[str, object] = {
 BURST_RECORDS_MAX = 40
 BATCH_BYTES_MAX = 40_000
 """Fits the smallest segments that rounds use, and holds the largest records."""
-TOPIC_ALREADY_EXISTS = 36
 CHURNED_TOPIC = "churned"
 LIFE_SIGN_SECONDS = 15
 """How long a client may be without any success before that is itself a violation."""
@@ -282,27 +282,18 @@ class Churner(Client):
 def create_topic_patiently(address: Address, topic: str, partitions: int,
                            configs: Mapping[str, str] | None = None, *,
                            timeout_seconds: float = LIFE_SIGN_SECONDS) -> bool:
-    """Tries until the topic has all its leaders; an answer lost with a dying part is asked for again."""
+    """Tries until the topic has all its leaders; an answer lost with a dying part is asked for again.
+
+    No answer is final: "exists already" may be said of an earlier incarnation whose deletion is under way.
+    """
     deadline = time.monotonic() + timeout_seconds
-    created = False
     while time.monotonic() < deadline:
-        if not created:
-            created = _create_once(address, topic, partitions, configs)
-        if created and has_leaders(address, {topic: partitions}):
+        with contextlib.suppress(WireError, OSError), WireConnection(address, timeout_seconds=5) as connection:
+            connection.create_topic(topic, partitions, configs)
+        if has_leaders(address, {topic: partitions}):
             return True
         time.sleep(0.05)
     return False
-
-
-def _create_once(address: Address, topic: str, partitions: int, configs: Mapping[str, str] | None) -> bool:
-    try:
-        with WireConnection(address, timeout_seconds=5) as connection:
-            connection.create_topic(topic, partitions, configs)
-    except WireError as error:
-        return f"error code {TOPIC_ALREADY_EXISTS} " in str(error)
-    except OSError:
-        return False
-    return True
 
 
 def delete_topic_patiently(address: Address, topic: str) -> bool:

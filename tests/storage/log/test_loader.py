@@ -13,6 +13,7 @@ import pytest
 from storage.checkpoint.clean_shutdown import CLEAN_SHUTDOWN_MARKER
 from storage.errors import CorruptLogError
 from storage.helpers.segment_scan import SegmentScan, scan_segment
+from storage.log import state_rebuild
 from storage.log.failures import LogShrunkError
 from storage.log.load_report import LoadReport
 from storage.log.loader import TrustedEnd
@@ -315,6 +316,41 @@ def test_producers_silent_for_too_long_are_forgotten_at_load(tmp_path: Path) -> 
     world.now_ms += world.config.producer_id_expiration_ms + 1
     report_of(world)
     assert set(world.log().producer_state.producers) == {8}  # its transaction is open
+
+
+@pytest.mark.parametrize("segment_bytes", [700, 1000, 1 << 20])
+@pytest.mark.parametrize("kills", [1, 2, 3])
+@pytest.mark.parametrize("trusts", [False, True])
+def test_whatever_was_killed_how_often_five_batches_of_a_producer_are_remembered(
+        tmp_path: Path, segment_bytes: int, kills: int, trusts: bool) -> None:
+    """The load after a kill leaves a snapshot, and a roll does: each names the last batch alone (behaviour 35)."""
+    world = new_world(tmp_path, segment_size_bytes=segment_bytes)
+    log = world.new_log()
+    for index in range(9):
+        append(log, sized_batch(300, producer=P._replace(base_sequence=index)))
+        append(log, sized_batch(300, producer=P._replace(producer_id=P.producer_id + 1, base_sequence=index)))
+    remembered = dict(log.producer_state.producers)
+    assert {len(entry.batches) for entry in remembered.values()} == {5}
+    for _ in range(kills):
+        end = trusted_end(world.log())
+        if trusts:
+            reload_trusted(world, end)
+        else:
+            world.reopen()
+        assert world.log().producer_state.producers == remembered
+
+
+def test_what_is_remembered_again_comes_from_the_last_bytes_only(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_rebuild, "RECALL_BYTES_MAX", 700)
+    world = new_world(tmp_path, index_interval_bytes=1)
+    append(world.new_log(), sized_batch(300, producer=P._replace(base_sequence=0)))
+    for index in range(1, 9):
+        append(world.log(), sized_batch(300, producer=P._replace(base_sequence=index)))
+    for _ in range(2):
+        reload_trusted(world, trusted_end(world.log()))
+    (entry,) = world.log().producer_state.producers.values()
+    assert [each.first_sequence for each in entry.batches] == [6, 7, 8]
 
 
 # -- log start, recovery point, epochs
