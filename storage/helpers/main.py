@@ -10,6 +10,8 @@ Requests are control messages (`storage.ipc.control`): {kind, request_id, ...arg
     {kind: "answer", request_id, size_bytes} + memfd   msgpack of the result in a memfd
     {kind: "failure", request_id, errno, message}      errno 0: our request was wrong, not the disk
 
+A helper asked to compact a log (`clean_log`) does that and nothing else from then on: see cleaner_main.
+
 An error in our own code is not answered: the process ends with its traceback, and the peer sees a closed
 socket, as after a kill.
 """
@@ -24,6 +26,8 @@ from typing import Any, Final
 import msgpack
 
 from storage.fs import OS_FILES
+from storage.helpers.cleaner_main import CLEAN_LOG, cleaner_main
+from storage.helpers.record_reading import read_records
 from storage.helpers.segment_scan import ScanStart, scan_segment
 from storage.helpers.timestamp_lookup import max_timestamp_lookup, timestamp_lookup
 from storage.ipc.control import (
@@ -61,6 +65,8 @@ def helper_main(sock: socket.socket) -> int:
                 continue
             message, fds = received
             try:
+                if message["kind"] == CLEAN_LOG:
+                    return cleaner_main(control, message, fds)
                 _serve(control, message, fds)
             finally:
                 close_descriptors(fds)
@@ -122,6 +128,11 @@ def _max_timestamp_lookup(message: Message, fds: list[int]) -> list[Any]:
         fd, message["start_position"], message["limit"], message["timestamp"])))
 
 
+def _read_records(message: Message, fds: list[int]) -> list[Any]:
+    return _with_descriptor(message, fds, lambda fd: list(read_records(
+        fd, message["start_position"], message["limit"], message["size_bytes_max"])))
+
+
 def _with_descriptor(message: Message, fds: list[int], work: Callable[[int], list[Any]]) -> list[Any]:
     if fds:
         return work(fds[0])
@@ -139,6 +150,7 @@ _HANDLERS: Final[dict[str, tuple[Callable[[Message, list[int]], list[Any]], froz
                      frozenset({"path", "start_position", "base_offset", "index_interval_bytes"})),
     "timestamp_lookup": (_timestamp_lookup, _LOOKUP_KEYS),
     "max_timestamp_lookup": (_max_timestamp_lookup, _LOOKUP_KEYS),
+    "read_records": (_read_records, frozenset({"path", "start_position", "limit", "size_bytes_max"})),
 }
 
 

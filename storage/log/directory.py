@@ -21,6 +21,7 @@ from typing import Final
 
 from storage.checkpoint.clean_shutdown import take_clean_shutdown_marker, write_clean_shutdown_marker
 from storage.checkpoint.offset_checkpoint import (
+    CLEANER_OFFSET_CHECKPOINT,
     HIGH_WATERMARK_CHECKPOINT,
     LOG_START_OFFSET_CHECKPOINT,
     RECOVERY_POINT_CHECKPOINT,
@@ -68,7 +69,8 @@ class PartitionStatus:
 class LogDirectory:
     """logs: by (topic, partition). failed: partitions that could not be loaded, with the reason.
 
-    was_clean: the marker was there at `load`. future_directories, stray_directories: names seen, left alone.
+    cleaner_offsets: where the next compaction of a log begins, as on disk. was_clean: the marker was there at
+    `load`. future_directories, stray_directories: names seen, left alone.
     """
 
     def __init__(self, path: str, environment: LogEnvironment, config_of: Callable[[str], LogConfig],
@@ -78,6 +80,7 @@ class LogDirectory:
         self.environment = environment
         self.logs: dict[TopicPartition, PartitionLog] = {}
         self.failed: dict[TopicPartition, StorageError] = {}
+        self.cleaner_offsets: dict[TopicPartition, int] = {}
         self.was_clean = False
         self.future_directories: list[str] = []
         self.stray_directories: list[str] = []
@@ -111,7 +114,7 @@ class LogDirectory:
                     self._take_loaded(futures[future], future, done, len(futures), progress)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
-        known = {*self._recovery_points, *self._log_starts, *self._high_watermarks}
+        known = {*self._recovery_points, *self._log_starts, *self._high_watermarks, *self.cleaner_offsets}
         self._stale_checkpoint_entries = known - self.logs.keys() - self.failed.keys()
 
     def _list_partitions(self) -> list[PartitionDirectoryName]:
@@ -134,10 +137,12 @@ class LogDirectory:
         return list(live.values())
 
     def _read_checkpoints(self) -> None:
-        """Without the first two more is verified or kept than necessary; that is safe. Not so the third."""
+        """Without the first two more is verified or kept than necessary, without the last one more is compacted;
+        that is safe. Not so a lost high watermark."""
         self._recovery_points = self._read_or_empty(RECOVERY_POINT_CHECKPOINT)
         self._log_starts = self._read_or_empty(LOG_START_OFFSET_CHECKPOINT)
         self._high_watermarks = read_offset_checkpoint(self._path_of(HIGH_WATERMARK_CHECKPOINT), self._files)
+        self.cleaner_offsets = self._read_or_empty(CLEANER_OFFSET_CHECKPOINT)
 
     def _read_or_empty(self, name: str) -> dict[TopicPartition, int]:
         try:
@@ -214,11 +219,15 @@ class LogDirectory:
         with self._disk("removing deleted files"):
             return self.environment.deletes.run()
 
-    def retention_pass(self, now_ms: int, high_watermark_of: Callable[[str, int], int]) -> int:
-        """Delete old segments of every log and forget expired producers; the number of segments deleted."""
+    def retention_pass(self, now_ms: int, high_watermark_of: Callable[[str, int], int],
+                       is_cleaning: Callable[[PartitionLog], bool] = lambda _: False) -> int:
+        """Delete old segments of every log but compacted ones, whose retention goes with their compaction, and
+        forget expired producers; the number of segments deleted. is_cleaning: a compaction of it still runs,
+        though its policy has changed since."""
         count = 0
         for (topic, partition), log in self.logs.items():
-            count += log.delete_old_segments(now_ms, high_watermark_of(topic, partition))
+            if not log.config.compact and not is_cleaning(log):
+                count += log.delete_old_segments(now_ms, high_watermark_of(topic, partition))
             log.remove_expired_producers(now_ms)
         return count
 
@@ -257,7 +266,26 @@ class LogDirectory:
         self.write_recovery_points()
         self.write_log_start_offsets()
         self.write_high_watermarks(high_watermarks)
+        if self.cleaner_offsets.keys() - self.logs.keys() - self.failed.keys():
+            self._drop_cleaner_offsets()
         self._stale_checkpoint_entries.clear()
+
+    def _drop_cleaner_offsets(self) -> None:
+        """Of partitions that are gone."""
+        offsets = {key: offset for key, offset in self.cleaner_offsets.items() if key in self.logs}
+        self.cleaner_offsets = self._write(CLEANER_OFFSET_CHECKPOINT, offsets, self.cleaner_offsets)
+
+    def write_cleaner_offset(self, key: TopicPartition, offset: int) -> None:
+        """The next compaction of this log begins at `offset`. Logs that are gone lose their entry, as in Kafka."""
+        offsets = {each: self.cleaner_offsets[each] for each in self.logs if each in self.cleaner_offsets}
+        if key in self.logs:
+            offsets[key] = offset
+        self.cleaner_offsets = self._write(CLEANER_OFFSET_CHECKPOINT, offsets, self.cleaner_offsets)
+
+    def cut_cleaner_offset(self, key: TopicPartition, offset: int) -> None:
+        """The log was truncated to `offset`: what is written there from now on was never compacted."""
+        if self.cleaner_offsets.get(key, 0) > offset:
+            self.write_cleaner_offset(key, offset)
 
     def _write(self, name: str, offsets: dict[TopicPartition, int],
                before: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:

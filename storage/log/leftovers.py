@@ -14,6 +14,7 @@ from storage.log.file_names import (
     DELETED_SUFFIX,
     INDEX_SUFFIXES,
     LOG_SUFFIX,
+    SNAPSHOT_SUFFIX,
     SWAP_SUFFIX,
     offset_of_file_name,
     segment_file_name,
@@ -82,9 +83,11 @@ def _swap_in(directory: _Directory, swaps: list[str], scan: Scan) -> None:
             extents.append((base_offset, scanned.next_offset))
     if extents:
         start, end = min(base for base, _ in extents), max(end for _, end in extents)
+        bases = {base for base, _ in extents}  # an empty segment covers no offset, but takes its name
         for name in directory.names():
             offset = offset_of_file_name(name)
-            if not name.endswith(SWAP_SUFFIX) and offset is not None and start <= offset < end:
+            if not name.endswith((SWAP_SUFFIX, SNAPSHOT_SUFFIX)) and offset is not None and (
+                    start <= offset < end or offset in bases):
                 directory.remove(name, "replaced by compacted segments")
     for name in swaps:
         path = f"{directory.path}/{name}"

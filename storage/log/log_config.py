@@ -42,10 +42,19 @@ class LogConfig:
     log_append_time: bool = False                         # message.timestamp.type
     compact: bool = False                                 # cleanup.policy holds compact
     delete: bool = True                                   # cleanup.policy holds delete
+    min_cleanable_dirty_ratio: float = 0.5                # min.cleanable.dirty.ratio
+    min_compaction_lag_ms: int = 0                        # min.compaction.lag.ms
+    max_compaction_lag_ms: int = UNLIMITED                # max.compaction.lag.ms
+    delete_retention_ms: int = 86_400_000                 # delete.retention.ms
     target_codec: int | None = None                       # compression.type
     validate_all_records: bool = False                    # ottla.validate.records = full
     producer_id_expiration_ms: int = 86_400_000           # producer.id.expiration.ms
     transaction_verification: bool = True                 # transaction.partition.verification.enable
+
+    @property
+    def segment_ms_max(self) -> int:
+        """When a segment is rolled by time: in a compacted log early enough for max.compaction.lag.ms."""
+        return min(self.segment_ms, self.max_compaction_lag_ms) if self.compact else self.segment_ms
 
     @classmethod
     def from_topic_config(cls, values: Mapping[str, Any], *, validate_all_records: bool = False,
@@ -88,6 +97,10 @@ _PLAIN_KEYS: Final = {
     "retention.ms": "retention_ms",
     "max.message.bytes": "message_size_bytes_max",
     "file.delete.delay.ms": "file_delete_delay_ms",
+    "min.cleanable.dirty.ratio": "min_cleanable_dirty_ratio",
+    "min.compaction.lag.ms": "min_compaction_lag_ms",
+    "max.compaction.lag.ms": "max_compaction_lag_ms",
+    "delete.retention.ms": "delete_retention_ms",
 }
 _BOUND_KEYS: Final = {
     "message.timestamp.before.max.ms": "timestamp_before_ms_max",

@@ -81,7 +81,7 @@ class LogSegment:
         self.max_timestamp_offset = base_offset
         self.bytes_since_index_entry = 0
         self.indexes_full = False
-        self._segment_ms = config.segment_ms
+        self._segment_ms = config.segment_ms_max
         self._index_interval_bytes = config.index_interval_bytes
         self._index_size_bytes_max = config.index_size_bytes_max
         self._offset_index: OffsetIndex | None = None
@@ -208,7 +208,7 @@ class LogSegment:
 
     def update_config(self, config: LogConfig) -> None:
         """segment.ms counts at once; index settings are those that the segment was opened with."""
-        self._segment_ms = config.segment_ms
+        self._segment_ms = config.segment_ms_max
         self._set_roll_limits()
 
     def create_files(self) -> None:

@@ -37,7 +37,7 @@ from storage.log.batch_validation import (
 )
 from storage.log.environment import LogEnvironment
 from storage.log.failures import DirectoryFailed, InconsistentTopicIdError, failure_of
-from storage.log.file_names import DELETED_SUFFIX, SEGMENT_SUFFIXES, delete_directory_name
+from storage.log.file_names import SEGMENT_SUFFIXES, delete_directory_name
 from storage.log.flush_plan import FlushPlan, ended_segment_paths, plan_flush
 from storage.log.leader_epoch_cache import UNDEFINED_EPOCH, LeaderEpochFileCache
 from storage.log.log_config import SNAPSHOT_INTERVAL_BYTES, LogConfig
@@ -47,6 +47,7 @@ from storage.log.producer_append import check_producer, record_marker
 from storage.log.producer_snapshot import ProducerSnapshots, encode_snapshot
 from storage.log.producer_state import AppendOrigin, ProducerStateManager
 from storage.log.retention import segments_to_delete
+from storage.log.segment_swap import retire_segment, swap_in
 from storage.log.state_rebuild import RebuildSource, rebuild_producer_state, take_snapshot
 from storage.record.batch import (
     BATCH_OVERHEAD,
@@ -603,18 +604,14 @@ class PartitionLog:
             self._guard("deleting a segment", self._rename_segment, segment)
 
     def _rename_segment(self, segment: LogSegment) -> None:
-        segment.release()
-        files = self._environment.files
-        paths = [segment.path(suffix) for suffix in SEGMENT_SUFFIXES]
-        if segment.base_offset in self.snapshots.offsets:
-            paths.append(self.snapshots.path(segment.base_offset))
-            self.snapshots.forget(segment.base_offset)
-        renamed = []
-        for path in paths:
-            if files.status(path) is not None:
-                files.rename(path, path + DELETED_SUFFIX)
-                renamed.append(path + DELETED_SUFFIX)
-        self._environment.deletes.add(renamed, self.config.file_delete_delay_ms)
+        retire_segment(segment, self.snapshots, self._environment, self.config.file_delete_delay_ms)
+
+    def replace_segments(self, old: Sequence[LogSegment], size_bytes: int, modified_time_ms: int) -> None:
+        """The finished `.cleaned` files at the first one's base, of that size, take the place of `old`."""
+        assert not self._chunks
+        self._names_begin()
+        swap_in(self, old, size_bytes, modified_time_ms, self._environment)
+        self._names_end()
 
     # -- life
 

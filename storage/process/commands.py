@@ -185,6 +185,7 @@ class Commands:
     def _truncate(self, entry: SubmissionEntry, _: Any, __: CompletionProducer) -> tuple[PartitionLog, Any]:
         partition_log = self._log(entry)
         partition_log.truncate_to(entry[10])
+        self._directory.cut_cleaner_offset((partition_log.topic, partition_log.partition), entry[10])
         return partition_log, None
 
     def _log_start(self, entry: SubmissionEntry, _: Any, __: CompletionProducer) -> tuple[PartitionLog, Any]:

@@ -18,6 +18,7 @@ from storage.ipc.ring import CompletionProducer
 from storage.log.directory import LogDirectory
 from storage.log.partition_log import PartitionLog
 from storage.process.group_commit import GroupCommit
+from storage.process.log_cleaner import LogCleaner
 from storage.process.schedule import Schedule
 from storage.process.slots import SlotMap
 
@@ -28,6 +29,7 @@ NEVER_MS = 1 << 40
 
 WATERMARKS, RECOVERY_POINTS, LOG_STARTS = "high watermarks", "recovery points", "log starts"
 RETENTION, FLUSH_BY_TIME, PRODUCERS = "retention", "flush by time", "producers"
+COMPACTION = "compaction"
 
 
 class Housekeeping:
@@ -43,6 +45,7 @@ class Housekeeping:
         self._group_commit = group_commit
         self._wall_ms = wall_ms
         self._changed: dict[PartitionLog, None] = {}
+        self._cleaner: LogCleaner | None = None
         self._schedule = schedule = Schedule()
         now_ms = monotonic_ms()
         first_ms = now_ms + config["log.initial.task.delay.ms"]
@@ -63,6 +66,16 @@ class Housekeeping:
         self._flush_interval_ms = config["log.flush.scheduler.interval.ms"]
         schedule.add(FLUSH_BY_TIME, min(self._flush_interval_ms, NEVER_MS), self._flush_due, None)
 
+    def add_cleaner(self, cleaner: LogCleaner, backoff_ms: int, now_ms: int) -> None:
+        """Asleep while there is no compacted log."""
+        self._cleaner = cleaner
+        self._schedule.add(COMPACTION, backoff_ms, cleaner.run_pass, now_ms + backoff_ms)
+
+    def note_changed(self, partition_log: PartitionLog) -> None:
+        """Names or log start have moved without an entry of the ring that would tell so."""
+        self._slots.publish(partition_log)
+        self._changed[partition_log] = None
+
     # The loop's side
 
     def timeout_ms(self, now_ms: int) -> int | None:
@@ -77,6 +90,8 @@ class Housekeeping:
     def appended(self, now_ms: int) -> None:
         """Something was appended or changed since the last pass."""
         self._schedule.wake(WATERMARKS, now_ms)
+        if self._cleaner is not None:
+            self._schedule.wake(COMPACTION, now_ms)
         if self._flush_interval_ms < NEVER_MS:
             self._schedule.wake(FLUSH_BY_TIME, now_ms)
 
@@ -157,14 +172,14 @@ class Housekeeping:
         watermarks = self.high_watermarks()
         try:
             self._directory.retention_pass(
-                self._wall_ms(), lambda topic, partition: watermarks.get((topic, partition), 0)
-            )
+                self._wall_ms(), lambda topic, partition: watermarks.get((topic, partition), 0),
+                (lambda _: False) if self._cleaner is None else self._cleaner.is_cleaning,
+            )  # fmt: skip
         except OSError as error:
             log.warning("%s: retention: %s", self._directory.path, error)
         for log_, seen in before.items():
             if seen != (log_.log_start_offset, log_.segment_list_version):
-                self._slots.publish(log_)
-                self._changed[log_] = None
+                self.note_changed(log_)
         return True
 
     def _tell_changes(self, completions: CompletionProducer) -> None:

@@ -12,6 +12,7 @@ import random
 import select
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -34,6 +35,8 @@ from storage.process.front_end_dialog import FrontEndDialog
 from storage.process.group_commit import GroupCommit
 from storage.process.housekeeping import Housekeeping
 from storage.process.identity import claim
+from storage.process.log_cleaner import PURPOSE as COMPACTION_PURPOSE
+from storage.process.log_cleaner import LogCleaner, Surroundings, helpers_of, share_of
 from storage.process.recovery_scans import PURPOSE, RecoveryScans
 from storage.process.slots import SlotMap, identity_of
 
@@ -67,11 +70,13 @@ class StorageProcess:
         )
         self._table = context.partition_table()
         self._slots = SlotMap(self._table, context.index, frozenset(context.quarantined))
-        self._scans = RecoveryScans(self._ask_for_helper)
+        self._scans = RecoveryScans(lambda: self._ask_for_helper(PURPOSE))
         self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync")
         self._group_commit = GroupCommit(self._pool)
         self._ring = context.link()
         self._poller = select.poll()
+        self._serving: dict[int, Callable[[], None]] = {}
+        self._ring_fd = -1
         self._is_loaded = False
         self._loaded_text = "reading the directory"
         self._submissions: SubmissionConsumer | None = None
@@ -85,6 +90,19 @@ class StorageProcess:
         self._housekeeping = Housekeeping(
             config, self._directory, self._slots, self._table, self._group_commit, _monotonic_ms, _wall_ms
         )
+        self._cleaner = self._make_cleaner() if config["log.cleaner.enable"] else None
+
+    def _make_cleaner(self) -> LogCleaner:
+        config, backoff_ms = self._context.config, self._context.config["log.cleaner.backoff.ms"]
+        count = len(config.log_dirs)
+        surroundings = Surroundings(
+            self._ask_for_helper, self._watch_fd, self._unwatch_fd, self._housekeeping.high_watermarks,
+            self._housekeeping.note_changed, _monotonic_ms, _wall_ms,
+        )  # fmt: skip
+        helper_count = helpers_of(config["log.cleaner.threads"], count, self._context.index)
+        cleaner = LogCleaner(self._directory, helper_count, share_of(config, count), backoff_ms, surroundings)
+        self._housekeeping.add_cleaner(cleaner, backoff_ms, _monotonic_ms())
+        return cleaner
 
     def run(self) -> int:
         """0 after a clean stop."""
@@ -182,8 +200,8 @@ class StorageProcess:
                 self._control.send({"kind": "progress", "text": text()})
         return work.result()
 
-    def _ask_for_helper(self) -> None:
-        self._control.send({"kind": "helper_wanted", "purpose": PURPOSE})
+    def _ask_for_helper(self, purpose: str) -> None:
+        self._control.send({"kind": "helper_wanted", "purpose": purpose})
 
     def _watch(self, partition_log: PartitionLog) -> None:
         """Readers must see a name change announced before it happens and ended after it."""
@@ -198,20 +216,28 @@ class StorageProcess:
 
     def _loop(self) -> None:
         poller, housekeeping = self._poller, self._housekeeping
-        serve = {
-            self._control.fileno(): self._serve_control,
-            self._context.front_end_socket.fileno(): self._dialog.serve,
-            self._group_commit.fileno(): self._take_rounds,
-        }
-        for fd in serve:
-            poller.register(fd, select.POLLIN)
+        serve = self._serving
+        self._watch_fd(self._control.fileno(), self._serve_control)
+        self._watch_fd(self._context.front_end_socket.fileno(), self._dialog.serve)
+        self._watch_fd(self._group_commit.fileno(), self._take_rounds)
         self._register_ring()
         while True:
             ready = poller.poll(housekeeping.timeout_ms(_monotonic_ms()))
             for fd, _ in ready:
-                serve.get(fd, self._serve_ring)()
+                if fd in serve:
+                    serve[fd]()
+                elif fd == self._ring_fd:
+                    self._serve_ring()
             housekeeping.run_due(_monotonic_ms(), self._completions)
             self._flush_completions()
+
+    def _watch_fd(self, fd: int, serve: Callable[[], None]) -> None:
+        self._serving[fd] = serve
+        self._poller.register(fd, select.POLLIN)
+
+    def _unwatch_fd(self, fd: int) -> None:
+        del self._serving[fd]
+        self._poller.unregister(fd)
 
     def _serve_control(self) -> None:
         while (received := self._control.receive_nowait()) is not None:
@@ -267,7 +293,7 @@ class StorageProcess:
             case "stop":
                 raise Stopped
             case "helper":
-                self._scans.helper_arrived(socket.socket(fileno=fds[0]))
+                self._helper_arrived(message.get("purpose"), socket.socket(fileno=fds[0]))
             case "front_end_died":
                 self._front_end_died(message["generation"])
             case "front_end_started":
@@ -276,6 +302,12 @@ class StorageProcess:
                 self._register_ring()
             case unknown:
                 log.error("Control message of unknown kind %r", unknown)
+
+    def _helper_arrived(self, purpose: str | None, sock: socket.socket) -> None:
+        if purpose == COMPACTION_PURPOSE and self._cleaner is not None:
+            self._cleaner.helper_arrived(sock)
+        else:
+            self._scans.helper_arrived(sock)
 
     def _front_end_died(self, generation: int) -> None:
         """Nothing of the old ring is read any more; syncs under way end, their answers have no reader."""
@@ -301,6 +333,8 @@ class StorageProcess:
         if not self._is_loaded:
             log.warning("%s: stopped while loading; the next start recovers it", self._context.directory)
             return 0
+        if self._cleaner is not None:
+            self._cleaner.close()
         try:
             self._wait_for_syncs()
             watermarks = self._housekeeping.high_watermarks()

@@ -13,6 +13,8 @@ def test_defaults_are_those_of_kafka_3_9() -> None:
     assert (config.index_interval_bytes, config.index_size_bytes_max) == (4096, 10485760)
     assert (config.retention_ms, config.retention_bytes) == (604800000, -1)
     assert config.message_size_bytes_max == 1048588
+    assert (config.min_cleanable_dirty_ratio, config.delete_retention_ms) == (0.5, 86_400_000)
+    assert (config.min_compaction_lag_ms, config.max_compaction_lag_ms) == (0, UNLIMITED)
 
 
 def test_topic_keys_become_typed_fields() -> None:
@@ -43,3 +45,11 @@ def test_the_old_difference_bound_counts_where_a_new_one_is_not_set() -> None:
 @pytest.mark.parametrize("value", ["compact,delete", " compact , delete ", ["compact", "delete"]])
 def test_cleanup_policy_is_taken_as_text_and_as_list(value: str | list[str]) -> None:
     assert cleanup_policies(value) == {"compact", "delete"}
+
+
+@pytest.mark.parametrize(("policy", "segment_ms"), [("compact", 300), ("compact,delete", 300), ("delete", 1000)])
+def test_a_compacted_log_rolls_in_time_for_its_compaction(policy: str, segment_ms: int) -> None:
+    """LogConfig.maxSegmentMs: an active segment cannot be compacted, so it ends within max.compaction.lag.ms."""
+    config = LogConfig.from_topic_config(
+        {"cleanup.policy": policy, "segment.ms": 1000, "max.compaction.lag.ms": 300})
+    assert config.segment_ms_max == segment_ms

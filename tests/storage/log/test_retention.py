@@ -58,3 +58,31 @@ def test_an_empty_active_segment_stays(tmp_path: Path) -> None:
 
 def test_size_counts_what_the_log_start_has_left(tmp_path: Path) -> None:
     assert deletable(tmp_path, log_start_offset=2, retention_bytes=800) == 3
+
+
+def test_a_future_timestamp_keeps_its_segment_and_all_behind_it(tmp_path: Path) -> None:
+    """Kafka's rule: retention goes from the oldest on, until one segment has to stay."""
+    log = new_world(tmp_path, segment_size_bytes=500).new_log()
+    append(log, *(sized_batch(400, timestamp=NOW_MS + offset_ms) for offset_ms in (0, 10**12, 0, 0)))
+    count = segments_to_delete(log.segments, LogConfig(retention_ms=1), log_start_offset=0, log_end_offset=4,
+                               high_watermark=4, now_ms=NOW_MS + 10**6)
+    assert count == 1
+
+
+def test_a_changed_configuration_counts_with_the_next_pass(tmp_path: Path) -> None:
+    world = new_world(tmp_path, segment_size_bytes=500, retention_ms=-1)
+    log = world.new_log()
+    append(log, *(sized_batch(400, timestamp=NOW_MS) for _ in range(3)))
+    later_ms = NOW_MS + 10**6
+    assert log.delete_old_segments(later_ms, 3) == 0
+    log.update_config(LogConfig(segment_size_bytes=500, retention_ms=1000))
+    assert log.delete_old_segments(later_ms, 3) == 3
+    assert log.log_start_offset == 3
+
+
+def test_an_expired_active_segment_is_rolled_and_goes_at_once(tmp_path: Path) -> None:
+    log = new_world(tmp_path, retention_ms=1000).new_log()
+    append(log, sized_batch(400, timestamp=NOW_MS))
+    assert log.delete_old_segments(NOW_MS + 1001, 1) == 1
+    assert [segment.base_offset for segment in log.segments] == [1]
+    assert log.delete_old_segments(NOW_MS + 10**9, 1) == 0, "an empty active segment stays"
