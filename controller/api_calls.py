@@ -5,8 +5,7 @@ Runs in: controller (trio clock). Owner: the event loop.
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import trio
@@ -14,7 +13,16 @@ import trio
 from broker.config.kafka_config import KafkaConfig
 from broker.protocol.api_keys import ApiKey
 from broker.protocol.errors import ErrorCode
-from controller.apis import allocate_producer_ids, create_partitions, create_topics, delete_topics
+from broker.protocol.messages import response_class
+from controller.apis import (
+    allocate_producer_ids,
+    alter_partition,
+    controlled_shutdown,
+    create_partitions,
+    create_topics,
+    delete_topics,
+    topic_overrides,
+)
 from controller.apis.waiting import WaitingAnswer
 from controller.metadata_store.errors import StoreUnavailableError
 from controller.procedures.runtime import ControllerMovedError, Runtime
@@ -23,15 +31,20 @@ from controller.store_access import StoreAccess
 
 
 class ApiCalls:
-    def __init__(self, runtime: Runtime, access: StoreAccess, config: KafkaConfig) -> None:
+    def __init__(self, runtime: Runtime, access: StoreAccess, config: KafkaConfig,
+                 randrange: Callable[[int], int]) -> None:
+        """randrange: as `random.Random.randrange`, for the placement of replicas."""
         self._runtime = runtime
         self._access = access
         self._config = config
-        self._random = random.Random()
+        self._randrange = randrange
         self._waiting: list[tuple[WaitingAnswer, ApiCall, float]] = []
 
     async def serve(self, call: ApiCall) -> None:
-        """Answer now or later. ControllerMovedError after the call was refused."""
+        """Answer now or later. While this node does not lead: local calls only.
+
+        ControllerMovedError after the call was refused; a lost store before it was answered.
+        """
         self._access.patient = False
         try:
             waiting = await self._dispatch(call)
@@ -49,14 +62,20 @@ class ApiCalls:
         match call.api_key:
             case ApiKey.CREATE_TOPICS:
                 return await create_topics.create_topics(self._runtime, self._config, call.request,
-                                                         self._random.randrange)
+                                                         self._randrange)
             case ApiKey.DELETE_TOPICS:
                 return await delete_topics.delete_topics(self._runtime, call.request, call.api_version)
             case ApiKey.CREATE_PARTITIONS:
                 return await create_partitions.create_partitions(self._runtime, call.request)
             case ApiKey.ALLOCATE_PRODUCER_IDS:
-                response = await allocate_producer_ids.allocate_producer_ids(self._runtime, call.request)
-                return WaitingAnswer(response, timeout_ms=0, on_time_out=lambda name: None)
+                return _at_once(await allocate_producer_ids.allocate_producer_ids(self._runtime, call.request))
+            case ApiKey.ALTER_PARTITION:
+                return _at_once(await alter_partition.alter_partition(self._runtime, call.request,
+                                                                      call.api_version))
+            case ApiKey.CONTROLLED_SHUTDOWN:
+                return _at_once(await controlled_shutdown.controlled_shutdown(self._runtime, call.request))
+            case ApiKey.DESCRIBE_CONFIGS:
+                return _at_once(await topic_overrides.send_topic_overrides(self._runtime, call.request))
         raise AssertionError(f"no handler for API key {call.api_key}")
 
     def _wait_or_answer(self, call: ApiCall, waiting: WaitingAnswer) -> None:
@@ -103,13 +122,24 @@ class ApiCalls:
                 still.append(entry)
         self._waiting = still
 
+    def resigned(self) -> None:
+        """Another node leads, or nobody: what was done goes on, but this node will not hear of it."""
+        for waiting, call, _ in self._waiting:
+            waiting.time_out()
+            call.answer(waiting.response)
+        self._waiting.clear()
+
     def drop_all(self) -> None:
         """The front end that asked is gone."""
         self._waiting.clear()
 
 
+def _at_once(response: Any) -> WaitingAnswer:
+    return WaitingAnswer(response, timeout_ms=0, on_time_out=lambda name: None)
+
+
 def refuse(call: ApiCall, code: ErrorCode, message: str | None = None) -> None:
-    """The same error for every topic of the call."""
+    """The same error for everything in the call."""
     match call.api_key:
         case ApiKey.CREATE_TOPICS:
             response = create_topics.refuse_create_topics(call.request, code, message)
@@ -117,6 +147,8 @@ def refuse(call: ApiCall, code: ErrorCode, message: str | None = None) -> None:
             response = delete_topics.refuse_delete_topics(call.request, code, message)
         case ApiKey.CREATE_PARTITIONS:
             response = create_partitions.refuse_create_partitions(call.request, code, message)
-        case _:
-            response = allocate_producer_ids.refuse_allocate_producer_ids(code)
+        case ApiKey.DESCRIBE_CONFIGS:
+            response = topic_overrides.refuse_topic_overrides(call.request, code, message)
+        case _:  # one error code for all of it
+            response = response_class(call.api_key)(error_code=code)
     call.answer(response)

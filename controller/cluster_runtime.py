@@ -8,7 +8,7 @@ Runs in: controller (trio). Owner: the event loop, one event at a time.
 from __future__ import annotations
 
 import logging
-import secrets
+import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from broker.config.errors import ConfigError
@@ -22,23 +22,28 @@ from controller.controller_election import Elected
 from controller.decision import Decision, Write
 from controller.inter_broker_version import features_of
 from controller.lease import Lease
-from controller.metadata_store.errors import BadVersionError, MultiError, StoreError
+from controller.metadata_store.errors import BadVersionError, MultiError, NodeExistsError, StoreError
 from controller.metadata_store.operations import GetData, GetDataResult, Operation, Outcome, Read
+from controller.outside import Outside
 from controller.procedures.runtime import ControllerMovedError
 from controller.records import ControllerElected, LeadershipChanged
-from controller.request_batch import RequestBatch
+from controller.request_batch import BrokerRequest, RequestBatch
+from controller.request_versions import request_versions
 from controller.state import ControllerState
-from controller.store_access import StoreAccess, boottime_ns
+from controller.store_access import StoreAccess
 
 _log = logging.getLogger(__name__)
 
 REPORTED_PROBLEMS_MAX = 5
 
 
-def new_uuid() -> bytes:
+_SYSTEM_RANDOM = random.SystemRandom()
+
+
+def new_uuid(source: random.Random = _SYSTEM_RANDOM) -> bytes:
     """Random, and none that Kafka reserves or that a command line would take for an option."""
     while True:
-        uuid = secrets.token_bytes(16)
+        uuid = source.randbytes(16)
         if any(uuid[:15]) and not uuid_to_text(uuid).startswith("-"):
             return uuid
 
@@ -59,21 +64,23 @@ class ClusterRuntime:
     """
 
     def __init__(self, access: StoreAccess, lease: Lease, channels: Channels, overrides: ConfigOverrides,
-                 config: KafkaConfig, broker_id: int) -> None:
+                 config: KafkaConfig, broker_id: int, outside: Outside) -> None:
         self._access = access
         self._lease = lease
+        self._outside = outside
         self._channels = channels
         self._overrides = overrides
         self._config = config
         self._broker_id = broker_id
         self._features = features_of(config["inter.broker.protocol.version"])
+        self._versions = request_versions(config["inter.broker.protocol.version"])
         self.on_topics_went: Callable[[Collection[str]], None] = lambda topics: None
         self.forget()
 
     def forget(self) -> None:
         """Resignation: the cluster is somebody else's business, or has to be read anew."""
         self._state = ControllerState()
-        self._batch = RequestBatch(self._broker_id, self._config.inter_broker_listener_name)
+        self._batch = RequestBatch(self._broker_id, self._config.inter_broker_listener_name, self._versions)
         self._channels.close_others()
 
     def begin(self, elected: Elected) -> None:
@@ -103,7 +110,7 @@ class ClusterRuntime:
         return self._features.recovery_state_supported
 
     def new_topic_id(self) -> bytes:
-        return new_uuid()
+        return new_uuid(self._outside.random)
 
     def unclean_allowed(self, topic: str) -> bool:
         try:
@@ -116,7 +123,7 @@ class ClusterRuntime:
     # The store
 
     async def read(self, requests: Sequence[Read]) -> list[Outcome]:
-        return await self._access.submit(requests)
+        return await self._access.read(requests)
 
     async def write(self, writes: Sequence[tuple[Operation, ...]]) -> list[Outcome]:
         return await self._access.write(self._state.epoch_version, writes)
@@ -146,7 +153,7 @@ class ClusterRuntime:
     def _failed(self, write: Write, error: StoreError) -> tuple[TopicPartition, ...]:
         """The partition whose state node somebody else has set, if that is why."""
         cause = error.cause if isinstance(error, MultiError) else error
-        if write.partition is not None and isinstance(cause, BadVersionError):
+        if write.partition is not None and isinstance(cause, BadVersionError | NodeExistsError):
             return (write.partition,)
         if not isinstance(cause, write.tolerated):
             _log.error("write failed: %s", cause)
@@ -170,28 +177,52 @@ class ClusterRuntime:
     # The brokers
 
     def send(self) -> None:
-        if not self._lease.may_act(boottime_ns()):
+        if not self._lease.may_act(self._outside.boottime_ns()):
             raise ControllerMovedError("the lease has run out")
         for broker_id, request in self._batch.take(self._state):
             self._channels.enqueue(broker_id, request)
+
+    async def refresh_overrides(self) -> None:
+        if self._access.session_timeout_ms is None:
+            return  # the embedded store has no other writer
+        requests, problems = await self._overrides.refresh(self._access)
+        report(problems)
+        for request in requests:
+            self._channels.enqueue(self._broker_id, request)
 
     def configure_topics(self, overrides: Mapping[str, Mapping[str, str]]) -> None:
         for request in self._overrides.topics_appeared(overrides):
             self._channels.enqueue(self._broker_id, request)
 
+    def may_send(self, request: BrokerRequest) -> bool:
+        """Asked when a request is about to leave: one under a controller epoch needs the lease of that epoch."""
+        epoch = getattr(request.message, "controller_epoch", None)
+        return epoch is None or (epoch == self._state.epoch and self._lease.may_act(self._outside.boottime_ns()))
+
     def reset_channel(self, broker_id: int) -> None:
         """The own front end's channel is renewed with its streams, not with its registration."""
-        if broker_id != self._broker_id:
-            _log.error("broker %d is registered, but this node cannot reach other brokers yet", broker_id)
+        if broker_id == self._broker_id:
+            return
+        listener = self._config.inter_broker_listener_name
+        endpoint = next((each for each in self._state.brokers[broker_id].endpoints
+                         if each.listener == listener), None)
+        if endpoint is not None and endpoint.security_protocol == "PLAINTEXT":
+            self._channels.open(broker_id, self._outside.transport_to(broker_id, endpoint))
+            return
+        self._channels.close(broker_id)
+        _log.error("broker %d is told nothing: %s", broker_id, (
+            f"it has no listener {listener} (inter.broker.listener.name)" if endpoint is None else
+            f"its listener {listener} is {endpoint.security_protocol}, and only PLAINTEXT is spoken between "
+            "brokers in this version"))
 
     def close_channel(self, broker_id: int) -> None:
         if broker_id != self._broker_id:
             self._channels.close(broker_id)
 
     def topics_went(self, topics: Collection[str]) -> None:
-        for topic in topics:
-            if topic not in self._state.topics:
-                self._overrides.topic_went(topic)
+        gone = [topic for topic in topics if topic not in self._state.topics]
+        for request in self._overrides.topics_went(gone):
+            self._channels.enqueue(self._broker_id, request)
         self.on_topics_went(topics)
 
 

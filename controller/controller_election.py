@@ -35,27 +35,35 @@ class Elected:
     epoch_version: int
 
 
-async def look(store: MetadataStore) -> int | None:
-    """The id in `/controller`, which is watched from now on; None if there is no node."""
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """owner: the session that holds `/controller`; 0 for a KRaft migration's node, which stays."""
+
+    broker_id: int
+    owner: int
+
+
+async def look(store: MetadataStore) -> Holder | None:
+    """Who is in `/controller`, which is watched from now on; None if there is no node."""
     _, outcome = await store.submit([Exists(znodes.CONTROLLER, watch=True), GetData(znodes.CONTROLLER)])
     if not isinstance(outcome, GetDataResult):
         return None
-    return znodes.decode_controller(outcome.data).broker_id
+    return Holder(znodes.decode_controller(outcome.data).broker_id, outcome.stat.ephemeral_owner)
 
 
 async def give_up_inherited(store: MetadataStore) -> None:
-    """Delete `/controller` if our own session holds it; once per process, before the first look.
+    """Delete `/controller` if our own session holds it.
 
-    It is left from a predecessor of this process, whose state is gone: everything is to be read and told
-    anew, under the next epoch.
+    It is left from a predecessor of this process, whose state is gone, or of an election whose answer was
+    lost, or of an office given up: everything is to be read and told anew, under the next epoch.
     """
     found = await store.find_data(znodes.CONTROLLER)
     epoch = await store.find_data(znodes.CONTROLLER_EPOCH)
-    if found is None or epoch is None or found.stat.ephemeral_owner != store.session.id:
+    if found is None or found.stat.ephemeral_owner != store.session.id:
         return
+    guard = () if epoch is None else (Check(znodes.CONTROLLER_EPOCH, epoch.stat.version),)
     try:
-        await store.multi(Check(znodes.CONTROLLER_EPOCH, epoch.stat.version),
-                          Delete(znodes.CONTROLLER, found.stat.version))
+        await store.multi(*guard, Delete(znodes.CONTROLLER, found.stat.version))
     except MultiError as error:
         if not isinstance(error.cause, BadVersionError | NoNodeError):
             raise
@@ -90,12 +98,14 @@ async def _current_epoch(store: MetadataStore) -> tuple[int, int]:
 
 
 async def _already_won(store: MetadataStore, broker_id: int, wanted: int) -> Elected | None:
-    """The answer to an earlier try may have been lost: our id and our epoch in the nodes mean that we won."""
+    """The answer to an earlier try may have been lost: our id and our epoch in the nodes of our session mean that
+    we won."""
     controller = await store.find_data(znodes.CONTROLLER)
     epoch = await store.find_data(znodes.CONTROLLER_EPOCH)
     if controller is None or epoch is None:
         return None
-    holds = znodes.decode_controller(controller.data).broker_id == broker_id
+    holds = controller.stat.ephemeral_owner == store.session.id \
+        and znodes.decode_controller(controller.data).broker_id == broker_id
     if holds and znodes.decode_controller_epoch(epoch.data) == wanted:
         return Elected(wanted, epoch.stat.version)
     return None

@@ -4,18 +4,43 @@ Runs in: controller. Plain data.
 """
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import trio
+
+from controller.channel import Transport
+from controller.metadata_store.interface import MetadataStore
 from controller.metadata_store.operations import WatchEvent
 from controller.request_batch import BrokerRequest
 
 
 @dataclass(frozen=True, slots=True)
 class WatchFired:
+    """store: whose event it is; a session that has ended since does not count."""
+
     event: WatchEvent
+    store: MetadataStore
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionBack:
+    """The same session goes on; every watch is gone."""
+
+    store: MetadataStore
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRenewed:
+    """A new session after the last one expired."""
+
+    store: MetadataStore
+
+
+@dataclass(frozen=True, slots=True)
+class LookWanted:
+    """The lease was interrupted: who holds it is to be found out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +68,6 @@ class RegisterWanted:
 class FrontEndRestarted:
     """Fresh streams: to_broker for our requests, from_broker for the front end's. ports: as above."""
 
-    to_broker: socket.socket
-    from_broker: socket.socket
+    to_broker: Transport
+    from_broker: trio.abc.Stream
     ports: Mapping[str, int]

@@ -12,11 +12,16 @@ earlier than that.
 | STANDBY | somebody else holds the lease, or it is not known who does |
 | STANDING | this node tries to take it |
 | LEADING | this node holds it and acts |
-| SUSPENDED | it holds it but the connection is gone: nothing is written or sent |
+| SUSPENDED | it held it when the connection went: nothing is written or sent until it was looked at again |
 | EXPIRED | the session is over; only a new session leads out |
 
-`TRANSITIONS` holds every legal pair of state and event with the next state and what must be done. The
-embedded store has no time-out: no deadline, and no connection that could be lost.
+`TRANSITIONS` holds every legal pair of state and event with the next state and what must be done. A holder
+whose connection comes back within its deadline goes on in the same epoch: it reads everything and tells
+everything again, because it cannot know which of its last writes took effect. One that finds its own
+session's node without knowing how it came to be (a lost answer, a predecessor) gives that up first and
+stands again, under the next epoch.
+
+The embedded store has no time-out: no deadline, and no connection that could be lost.
 
 Runs in: controller. Owner: the event loop.
 """
@@ -34,9 +39,13 @@ class LeaseState(Enum):
     EXPIRED = "expired"
 
 
+HELD = frozenset({LeaseState.LEADING, LeaseState.SUSPENDED})
+
+
 class LeaseEvent(Enum):
     NODE_ABSENT = "/controller does not exist"
     NODE_TAKEN = "/controller belongs to another node"
+    NODE_OURS = "/controller belongs to our session"
     WON = "the election wrote our id"
     NOT_WON = "the election wrote another's id, or nobody's"
     MOVED = "a guarded write found another epoch"
@@ -51,6 +60,7 @@ class LeaseAction(Enum):
     STAND = "write /controller and the next epoch"
     TAKE_OFFICE = "read everything, tell every broker everything"
     GIVE_UP = "drop the state, close the channels"
+    RESIGN = "delete our /controller"
     LOOK = "read /controller and watch it"
 
 
@@ -63,6 +73,7 @@ _S, _E, _A = LeaseState, LeaseEvent, LeaseAction
 TRANSITIONS: Mapping[tuple[LeaseState, LeaseEvent], tuple[LeaseState, tuple[LeaseAction, ...]]] = {
     (_S.STANDBY, _E.NODE_ABSENT): (_S.STANDING, (_A.STAND,)),
     (_S.STANDBY, _E.NODE_TAKEN): (_S.STANDBY, ()),
+    (_S.STANDBY, _E.NODE_OURS): (_S.STANDBY, (_A.RESIGN, _A.LOOK)),
     (_S.STANDBY, _E.CONNECTION_LOST): (_S.STANDBY, ()),
     (_S.STANDBY, _E.CONNECTION_BACK): (_S.STANDBY, (_A.LOOK,)),
     (_S.STANDBY, _E.SESSION_EXPIRED): (_S.EXPIRED, ()),
@@ -73,6 +84,7 @@ TRANSITIONS: Mapping[tuple[LeaseState, LeaseEvent], tuple[LeaseState, tuple[Leas
     (_S.STANDING, _E.CONNECTION_LOST): (_S.STANDBY, ()),
     (_S.STANDING, _E.SESSION_EXPIRED): (_S.EXPIRED, ()),
 
+    (_S.LEADING, _E.NODE_OURS): (_S.LEADING, ()),
     (_S.LEADING, _E.NODE_ABSENT): (_S.STANDING, (_A.GIVE_UP, _A.STAND)),
     (_S.LEADING, _E.NODE_TAKEN): (_S.STANDBY, (_A.GIVE_UP,)),
     (_S.LEADING, _E.MOVED): (_S.STANDBY, (_A.GIVE_UP, _A.LOOK)),
@@ -80,9 +92,12 @@ TRANSITIONS: Mapping[tuple[LeaseState, LeaseEvent], tuple[LeaseState, tuple[Leas
     (_S.LEADING, _E.DEADLINE_PASSED): (_S.STANDBY, (_A.GIVE_UP, _A.LOOK)),
     (_S.LEADING, _E.SESSION_EXPIRED): (_S.EXPIRED, (_A.GIVE_UP,)),
 
-    (_S.SUSPENDED, _E.CONNECTION_BACK): (_S.LEADING, (_A.LOOK,)),
-    (_S.SUSPENDED, _E.DEADLINE_PASSED): (_S.STANDBY, (_A.GIVE_UP,)),
-    (_S.SUSPENDED, _E.MOVED): (_S.STANDBY, (_A.GIVE_UP,)),
+    (_S.SUSPENDED, _E.CONNECTION_LOST): (_S.SUSPENDED, ()),
+    (_S.SUSPENDED, _E.CONNECTION_BACK): (_S.SUSPENDED, (_A.LOOK,)),
+    (_S.SUSPENDED, _E.NODE_OURS): (_S.LEADING, (_A.TAKE_OFFICE,)),
+    (_S.SUSPENDED, _E.NODE_ABSENT): (_S.STANDING, (_A.GIVE_UP, _A.STAND)),
+    (_S.SUSPENDED, _E.NODE_TAKEN): (_S.STANDBY, (_A.GIVE_UP,)),
+    (_S.SUSPENDED, _E.DEADLINE_PASSED): (_S.STANDBY, (_A.GIVE_UP, _A.LOOK)),
     (_S.SUSPENDED, _E.SESSION_EXPIRED): (_S.EXPIRED, (_A.GIVE_UP,)),
 
     (_S.EXPIRED, _E.SESSION_RENEWED): (_S.STANDBY, (_A.LOOK,)),
@@ -103,12 +118,27 @@ def local_deadline_ns(sent_at_ns: int, session_timeout_ms: int | None) -> int | 
 
 
 class Lease:
-    """The state and the deadline of one node's lease."""
+    """The state and the deadline of one node's lease.
+
+    changes: counts the handled events. Who awaits something under the lease compares it before and after:
+    another value means that whatever was begun is not this lease's business any more.
+    """
 
     def __init__(self, session_timeout_ms: int | None) -> None:
         self.state = LeaseState.STANDBY
+        self.changes = 0
         self._session_timeout_ms = session_timeout_ms
         self._deadline_ns: int | None = None
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """On CLOCK_BOOTTIME; None: there is none, or nothing was answered yet in this session."""
+        return self._deadline_ns
+
+    def begin_session(self, session_timeout_ms: int | None) -> None:
+        """Answers in an earlier session are worth nothing in this one."""
+        self._session_timeout_ms = session_timeout_ms
+        self._deadline_ns = None
 
     def handle(self, event: LeaseEvent) -> tuple[LeaseAction, ...]:
         """Change the state; what must be done, in order. IllegalLeaseEventError changes nothing."""
@@ -116,6 +146,7 @@ class Lease:
             self.state, actions = TRANSITIONS[self.state, event]
         except KeyError as error:
             raise IllegalLeaseEventError(f"{event.name} while {self.state.name}") from error
+        self.changes += 1
         return actions
 
     def answered(self, sent_at_ns: int) -> None:
@@ -125,8 +156,10 @@ class Lease:
             self._deadline_ns = deadline_ns
 
     def has_passed(self, now_ns: int) -> bool:
-        """The local deadline is over: DEADLINE_PASSED is due."""
-        return self._deadline_ns is not None and now_ns >= self._deadline_ns
+        """The local deadline is over, or nothing was ever answered: DEADLINE_PASSED is due."""
+        if self._session_timeout_ms is None:
+            return False
+        return self._deadline_ns is None or now_ns >= self._deadline_ns
 
     def may_act(self, now_ns: int) -> bool:
         """Whether to write or to send to brokers at this moment."""

@@ -1,8 +1,9 @@
 """The controller process: from the supervisor's context to an exit code.
 
-Start: the store is opened (after the fork: SQLite must not cross one), Kafka's paths are ensured, cluster id
-and broker id are made or found, and `identity` goes to the supervisor before anything in a log directory is
-touched. Then control messages become events of the loop.
+Start: a session with the store is opened (after the fork: neither SQLite nor threads may cross one), cluster id
+and broker id are made or found and compared with the log directories, and `identity` goes to the supervisor
+before anything in a log directory is touched. Then control messages become events of the loop; those that come
+earlier wait for it.
 
 | message in | what follows |
 |---|---|
@@ -10,7 +11,8 @@ touched. Then control messages become events of the loop.
 | `front_end_restarted{ports}` + 2 descriptors | fresh streams, new registration, answer `registered` |
 | `stop{}` | the session ends (its nodes go), exit 0 |
 
-Out besides: `session{...}`, what a successor needs to resume the session; `failed{why}`, exit 1.
+Out besides: `session{...}`, what a successor needs to resume the session, at each new one; `registered` unasked
+when a session expired and the broker registered anew; `failed{why}`, exit 1.
 
 Runs in: controller (trio).
 """
@@ -24,16 +26,23 @@ from typing import Any
 import trio
 
 from broker.config.kafka_config import KafkaConfig
-from broker.protocol.primitives import uuid_to_text
-from controller import identity, log_directories, lost_metadata
-from controller.cluster_runtime import new_uuid, report
-from controller.event_loop import EventLoop
+from controller.channel import OwnFrontEnd
+from controller.event_loop import Event, EventLoop
 from controller.events import FrontEndRestarted, RegisterWanted
-from controller.metadata_store.embedded import EmbeddedDatabase, description_of_this_process
-from controller.metadata_store.errors import StoreRefusedError, StoreUnavailableError
+from controller.metadata_store.errors import (
+    ConnectionLossError,
+    SessionExpiredError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
 from controller.metadata_store.interface import MetadataStore
 from controller.metadata_store.operations import SessionId
+from controller.node_identity import identify
+from controller.node_sessions import NodeSessions, sessions_of
+from controller.outside import Outside, tcp_transports
 from controller.registration import RegistrationRefusedError
+from controller.remote_controller import RemoteController
+from controller.request_versions import request_versions
 from controller.znodes import ZnodeFormatError
 from storage.errors import StorageError
 from storage.ipc.contexts import ControllerContext
@@ -43,6 +52,8 @@ _log = logging.getLogger(__name__)
 
 REFUSALS = (StoreRefusedError, StoreUnavailableError, RegistrationRefusedError, ZnodeFormatError, StorageError)
 """What the operator has to deal with: one sentence, no trace."""
+
+IDENTIFY_RETRY_SECONDS = 0.2
 
 
 def controller_main(context: ControllerContext) -> int:
@@ -71,33 +82,24 @@ def _fail(control: ControlSocket, why: str) -> None:
 
 
 async def _run(context: ControllerContext) -> None:
-    config: KafkaConfig = context.config
-    database = await _open_database(config)
-    store = await database.open_session(_session_from(context.session))
-    context.control.send({"kind": "session", "id": store.session.id, "password": store.session.password})
+    def keep(session: SessionId) -> None:
+        context.control.send({"kind": "session", "id": session.id, "password": session.password})
+
+    sessions = sessions_of(context.config, _session_from(context.session), keep)
+    process = ControllerProcess(context, sessions)
     try:
-        broker_id = await _identify(context, database, store)
         async with trio.open_nursery() as nursery:
-            loop = EventLoop(store, config, broker_id, nursery, lambda epoch: context.control.send(
-                {"kind": "registered", "broker_epoch": epoch}))
-            await loop.start(context.to_broker, context.from_broker)
-            nursery.start_soon(loop.run)
-            await _follow(context.control, loop)
+            nursery.start_soon(process.live, nursery)
+            await process.follow()
             nursery.cancel_scope.cancel()
-        await store.close()
+        await process.end_session()
+    except* REFUSALS:
+        with trio.CancelScope(shield=True):
+            await process.end_session()
+        raise
     finally:
         with trio.CancelScope(shield=True):
-            await database.close()
-
-
-async def _open_database(config: KafkaConfig) -> EmbeddedDatabase:
-    assert config.embedded  # the configuration refuses zookeeper.connect in this version
-    description = description_of_this_process(config["broker.id"])
-    try:
-        return await EmbeddedDatabase.open(config.metadata_path, description=description)
-    except OSError as error:
-        raise StoreRefusedError(config.metadata_path, f"the metadata cannot be opened: {error.strerror}. "
-                                "ottla.metadata.path must lie in a directory that can be written") from error
+            await sessions.close()
 
 
 def _session_from(kept: Mapping[str, Any]) -> SessionId | None:
@@ -107,51 +109,88 @@ def _session_from(kept: Mapping[str, Any]) -> SessionId | None:
     return SessionId(kept["id"], kept["password"])
 
 
-async def _identify(context: ControllerContext, database: EmbeddedDatabase, store: MetadataStore) -> int:
-    """Who we are, made out before any log directory is touched; the supervisor is told."""
-    config: KafkaConfig = context.config
-    claims = await trio.to_thread.run_sync(log_directories.read_claims, config.log_dirs)
-    await identity.ensure_paths(store)
-    broker_id = await _broker_id(config, claims, database, store)
-    claims.check_owner(None, broker_id)
-    await lost_metadata.rebuild_if_lost(store, config, claims, broker_id, lambda: uuid_to_text(new_uuid()))
-    cluster_id = await identity.cluster_id(store, lambda: uuid_to_text(new_uuid()))
-    claims.check_owner(cluster_id, broker_id)
-    await database.claim(broker_id)
-    if not context.session:
-        report(await log_directories.describe_unknown(store, claims.directories))
-    context.control.send({"kind": "identity", "cluster_id": cluster_id, "broker_id": broker_id})
-    return broker_id
+class ControllerProcess:
+    """The event loop, once there is one, and what waits for it."""
 
+    def __init__(self, context: ControllerContext, sessions: NodeSessions) -> None:
+        self._context = context
+        self._config: KafkaConfig = context.config
+        self._control = context.control
+        self._sessions = sessions
+        self._store: MetadataStore | None = None
+        self._loop: EventLoop | None = None
+        self._early: list[Event] = []
 
-async def _broker_id(config: KafkaConfig, claims: log_directories.Claims, database: EmbeddedDatabase,
-                     store: MetadataStore) -> int:
-    """broker.id; if that is -1 the id in meta.properties, as in Kafka, or the one made earlier, or a new one."""
-    configured: int = config["broker.id"]
-    if configured >= 0:
-        return configured
-    if claims.broker_id is not None:
-        return claims.broker_id[0]
-    owner = await database.owner()
-    if owner is not None:
-        return owner
-    return await identity.generate_broker_id(store, config["reserved.broker.max.id"])
+    async def live(self, nursery: trio.Nursery) -> None:
+        self._store = await self._sessions.open()
+        broker_id = await self._identify()
+        transport_to = tcp_transports(self._config)
+        versions = request_versions(self._config["inter.broker.protocol.version"])
+        remote = RemoteController(nursery, broker_id, transport_to, self._config["request.timeout.ms"] / 1000,
+                                  versions.controlled_shutdown)
+        outside = Outside(self._registered, self._renew_session, transport_to, remote.forward)
+        loop = EventLoop(self._store, self._config, broker_id, nursery, outside)
+        from_broker = _stream(self._context.from_broker)
+        await loop.start(OwnFrontEnd(self._context.to_broker), from_broker)
+        self._loop = loop
+        for event in self._early:
+            loop.post(event)
+        await loop.run()
 
+    async def _identify(self) -> int:
+        """A lost connection or session on the way begins it again: nothing in it counts twice."""
+        while True:
+            assert self._store is not None
+            try:
+                return await identify(self._context, self._sessions, self._store)
+            except StoreUnavailableError:
+                raise
+            except ConnectionLossError as error:
+                _log.warning("%s cannot be reached, trying again: %s", self._sessions.store_name, error)
+            except SessionExpiredError:
+                self._store = await self._sessions.open()
+            await trio.sleep(IDENTIFY_RETRY_SECONDS)
 
-async def _follow(control: ControlSocket, loop: EventLoop) -> None:
-    """Until `stop`; ControlClosedError when the supervisor dies."""
-    while True:
-        await trio.lowlevel.wait_readable(control.fileno())
-        while (received := control.receive_nowait()) is not None:
-            message, descriptors = received
-            match message["kind"]:
-                case "register":
-                    loop.post(RegisterWanted(bool(message.get("resume")), message.get("broker_epoch", -1),
-                                             message.get("ports") or {}))
-                case "front_end_restarted":
-                    to_broker, from_broker = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-                    loop.post(FrontEndRestarted(to_broker, from_broker, message.get("ports") or {}))
-                case "stop":
+    async def _renew_session(self) -> MetadataStore:
+        self._store = await self._sessions.renew()
+        return self._store
+
+    def _registered(self, epoch: int) -> None:
+        self._control.send({"kind": "registered", "broker_epoch": epoch})
+
+    async def follow(self) -> None:
+        """Until `stop`; ControlClosedError when the supervisor dies."""
+        while True:
+            await trio.lowlevel.wait_readable(self._control.fileno())
+            while (received := self._control.receive_nowait()) is not None:
+                message, descriptors = received
+                if message["kind"] == "stop":
                     return
-                case kind:
-                    raise AssertionError(f"the supervisor sent {kind!r}")
+                self._post(_event_of(message, descriptors))
+
+    def _post(self, event: Event) -> None:
+        if self._loop is None:
+            self._early.append(event)
+        else:
+            self._loop.post(event)
+
+    async def end_session(self) -> None:
+        if self._store is not None:
+            await self._sessions.end(self._store)
+
+
+def _event_of(message: Mapping[str, Any], descriptors: list[int]) -> Event:
+    match message["kind"]:
+        case "register":
+            return RegisterWanted(bool(message.get("resume")), message.get("broker_epoch", -1),
+                                  message.get("ports") or {})
+        case "front_end_restarted":
+            to_broker, from_broker = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+            return FrontEndRestarted(OwnFrontEnd(to_broker), _stream(from_broker), message.get("ports") or {})
+        case kind:
+            raise AssertionError(f"the supervisor sent {kind!r}")
+
+
+def _stream(sock: socket.socket) -> trio.SocketStream:
+    sock.setblocking(False)
+    return trio.SocketStream(trio.socket.from_stdlib_socket(sock))

@@ -42,6 +42,7 @@ class Strategy(Enum):
     OFFLINE = "offline"
     REASSIGN = "reassign"
     PREFERRED = "preferred"
+    CONTROLLED_SHUTDOWN = "controlled shutdown"
 
 
 def decide_moves(state: ControllerState, partitions: Iterable[TopicPartition],
@@ -72,7 +73,7 @@ def decide_first_leaders(state: ControllerState, partitions: Iterable[TopicParti
         decision.writes.append(Write(
             (Create(znodes.partition_state_path(*key), znodes.encode_partition_state(leader_and_isr)),),
             (LeadershipChanged(key, leader_and_isr), PartitionMoved(key, PartitionState.ONLINE)),
-            (LeaderAndIsrTarget(key, online, is_new=True),)))
+            (LeaderAndIsrTarget(key, online, is_new=True),), partition=key))
     return decision
 
 
@@ -120,6 +121,9 @@ def _elect(state: ControllerState, key: TopicPartition, partition: Partition, cu
             return election.elect_reassign(current, assignment, online), assignment.target_replicas
         case Strategy.PREFERRED:
             return election.elect_preferred(current, assignment, online), assignment.replicas
+        case Strategy.CONTROLLED_SHUTDOWN:
+            alive = state.alive_replicas(key, assignment.replicas)
+            return election.elect_controlled_shutdown(current, assignment, alive, state.shutting_down), alive
 
 
 def state_write(state: ControllerState, key: TopicPartition, current: LeaderAndIsr, wanted: LeaderAndIsr,

@@ -77,6 +77,13 @@ class BrokerUnregistered:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerShuttingDown:
+    """It has asked for its leaderships to be moved; over when it is unregistered or registered anew."""
+
+    broker_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class TopicAdded:
     topic: str
     topic_id: bytes
@@ -144,7 +151,7 @@ class DeletionResumed:
 
 
 Record = (
-    ControllerElected | BrokerRegistered | BrokerUnregistered | TopicAdded | TopicRemoved | PartitionAssigned
-    | LeadershipChanged | PartitionMoved | ReplicaMoved | OfflineDirectoriesChanged | DeletionQueued
-    | DeletionStarted | DeletionHalted | DeletionResumed
+    ControllerElected | BrokerRegistered | BrokerUnregistered | BrokerShuttingDown | TopicAdded | TopicRemoved
+    | PartitionAssigned | LeadershipChanged | PartitionMoved | ReplicaMoved | OfflineDirectoriesChanged
+    | DeletionQueued | DeletionStarted | DeletionHalted | DeletionResumed
 )

@@ -4,8 +4,8 @@ Kafka's order for each broker: LeaderAndIsr, then UpdateMetadata, then StopRepli
 merged: a partition is told once, in its final state; `is_new` and `delete` stick. Every UpdateMetadata
 carries all live brokers.
 
-Versions are those of inter-broker version 3.4 and newer, which this node's own front end is always spoken
-to with.
+Messages have the form of the newest version; what an older inter-broker version puts on the wire instead is made
+by `request_versions`.
 
 Runs in: controller. A batch belongs to the event loop.
 """
@@ -27,11 +27,15 @@ from controller.cluster import (
     TopicPartition,
 )
 from controller.decision import Decision, LeaderAndIsrTarget, StopReplicaTarget
+from controller.request_versions import (
+    NEWEST,
+    RequestVersions,
+    leader_and_isr_on_wire,
+    stop_replicas_on_wire,
+    update_metadata_on_wire,
+)
 from controller.state import ControllerState
 
-LEADER_AND_ISR_VERSION = 7
-STOP_REPLICA_VERSION = 4
-UPDATE_METADATA_VERSION = 8
 ALTER_CONFIGS_VERSION = 2
 
 RESOURCE_TOPIC = 2
@@ -40,18 +44,30 @@ RESOURCE_BROKER = 4
 
 @dataclass(frozen=True, slots=True)
 class BrokerRequest:
-    """message: a request class of `broker.protocol.messages`."""
+    """message: a request class of `broker.protocol.messages`, in the form of the newest version, which whoever
+    hears of the answer goes by. old_form: what is sent instead, if the version cannot carry that."""
 
     api_key: ApiKey
     version: int
     message: Any
+    old_form: Any = None
+
+    @property
+    def on_wire(self) -> Any:
+        return self.message if self.old_form is None else self.old_form
+
+
+def _request(api_key: ApiKey, version: int, message: Any, wire: Any) -> BrokerRequest:
+    return BrokerRequest(api_key, version, message, None if wire is message else wire)
 
 
 class RequestBatch:
     """Filled from decisions, emptied by `take`."""
 
-    def __init__(self, controller_id: int, inter_broker_listener: str) -> None:
+    def __init__(self, controller_id: int, inter_broker_listener: str,
+                 versions: RequestVersions = NEWEST) -> None:
         self._controller_id = controller_id
+        self._versions = versions
         self._inter_broker_listener = inter_broker_listener
         self._leader_and_isr: dict[int, dict[TopicPartition, bool]] = {}
         self._stop_replica: dict[int, dict[TopicPartition, bool]] = {}
@@ -97,7 +113,9 @@ class RequestBatch:
             if broker is not None and told:
                 message = leader_and_isr_request(state, self._controller_id, broker, told,
                                                  self._inter_broker_listener)
-                yield broker_id, BrokerRequest(ApiKey.LEADER_AND_ISR, LEADER_AND_ISR_VERSION, message)
+                version = self._versions.leader_and_isr
+                yield broker_id, _request(ApiKey.LEADER_AND_ISR, version, message,
+                                          leader_and_isr_on_wire(message, version))
 
     def _take_update_metadata(self, state: ControllerState) -> Iterable[tuple[int, BrokerRequest]]:
         topic_states = _metadata_topic_states(state, self._metadata_partitions)
@@ -107,14 +125,18 @@ class RequestBatch:
                 message = message_class("UpdateMetadataRequest")(
                     controller_id=self._controller_id, controller_epoch=state.epoch, broker_epoch=broker.epoch,
                     topic_states=topic_states, live_brokers=_live_brokers(state))
-                yield broker_id, BrokerRequest(ApiKey.UPDATE_METADATA, UPDATE_METADATA_VERSION, message)
+                version = self._versions.update_metadata
+                yield broker_id, _request(ApiKey.UPDATE_METADATA, version, message,
+                                          update_metadata_on_wire(message, version))
 
     def _take_stop_replica(self, state: ControllerState) -> Iterable[tuple[int, BrokerRequest]]:
         for broker_id, told in self._stop_replica.items():
             broker = state.brokers.get(broker_id)
             if broker is not None and told:
                 message = stop_replica_request(state, self._controller_id, broker, told)
-                yield broker_id, BrokerRequest(ApiKey.STOP_REPLICA, STOP_REPLICA_VERSION, message)
+                version = self._versions.stop_replica
+                for part, wire in stop_replicas_on_wire(message, version):
+                    yield broker_id, _request(ApiKey.STOP_REPLICA, version, part, wire)
 
 
 def leader_and_isr_request(state: ControllerState, controller_id: int, broker: Broker,

@@ -1,18 +1,24 @@
-"""Requests from this node's front end: read from the stream, answered in their order.
+"""Requests from this node's front end: read from the stream, answered as soon as each has an answer.
 
-Reading goes on while earlier requests wait (a topic's leaders, a deletion), so that many creations become
-one round of writes; the answers leave in the order of the requests.
+Reading goes on while earlier requests wait (a topic's leaders, a deletion, another node's controller), so that
+many creations become one round of writes, and nothing waits behind a controller that does not answer. The
+front end knows its answers by their correlation ids.
+
+Requests of three kinds come: clients' and other brokers' (passed on by the front end as they came), and the
+front end's own, which carry the client id `OWN_REQUESTS`.
 
 Runs in: controller (trio). One `serve` per front end; it ends with the front end.
 """
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
 import trio
 
+from broker.client.controller_link import OWN_REQUESTS
 from broker.protocol.api_keys import ApiKey
 from broker.protocol.errors import ProtocolError, UnsupportedVersionError
 from broker.protocol.frames import decode_request, encode_response, parse_request_header
@@ -21,48 +27,58 @@ from controller.frame_stream import FrameStream
 _log = logging.getLogger(__name__)
 
 SERVED_KEYS = frozenset({
-    ApiKey.CREATE_TOPICS, ApiKey.DELETE_TOPICS, ApiKey.CREATE_PARTITIONS, ApiKey.ALLOCATE_PRODUCER_IDS})
+    ApiKey.CREATE_TOPICS, ApiKey.DELETE_TOPICS, ApiKey.CREATE_PARTITIONS, ApiKey.ALLOCATE_PRODUCER_IDS,
+    ApiKey.ALTER_PARTITION, ApiKey.CONTROLLED_SHUTDOWN, ApiKey.DESCRIBE_CONFIGS})
 
 PIPELINED_REQUESTS_MAX = 10_000
 """More unanswered requests than this are left in the socket: the front end waits."""
 
 
 class ApiCall:
-    """One request; `answer` once, with the response message."""
+    """One request; `answer` once, with the response message.
 
-    __slots__ = ("_answered", "api_key", "api_version", "correlation_id", "request", "response")
+    is_own: the front end's own wish, which goes to whichever node leads. is_local: this node's controller
+    process answers it whoever leads.
+    """
 
-    def __init__(self, api_key: int, api_version: int, correlation_id: int, request: Any) -> None:
+    __slots__ = ("_on_answer", "api_key", "api_version", "correlation_id", "is_own", "request", "response")
+
+    def __init__(self, api_key: int, api_version: int, correlation_id: int, request: Any, *,
+                 is_own: bool = False, on_answer: Callable[[ApiCall], None] = lambda call: None) -> None:
         self.api_key = api_key
         self.api_version = api_version
         self.correlation_id = correlation_id
         self.request = request
+        self.is_own = is_own
         self.response: Any = None
-        self._answered = trio.Event()
+        self._on_answer = on_answer
+
+    @property
+    def is_local(self) -> bool:
+        return self.api_key == ApiKey.DESCRIBE_CONFIGS
 
     def answer(self, response: Any) -> None:
-        assert not self._answered.is_set()
+        assert self.response is None
         self.response = response
-        self._answered.set()
+        self._on_answer(self)
 
-    async def wait_frame(self) -> bytes:
-        """The response's frame, once there is one."""
-        await self._answered.wait()
+    def frame(self) -> bytes:
+        """The answer's."""
         return encode_response(self.api_key, self.api_version, self.correlation_id, self.response)
 
 
 async def serve(stream: trio.abc.Stream, on_call: Callable[[ApiCall], None]) -> None:
     """Until the front end closes the stream or sends what is no request."""
     frames = FrameStream(stream)
-    send, receive = trio.open_memory_channel[ApiCall](PIPELINED_REQUESTS_MAX)
+    room = trio.Semaphore(PIPELINED_REQUESTS_MAX)
+    # Unbounded: `room` bounds it.
+    send, receive = trio.open_memory_channel[ApiCall](math.inf)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_answer_in_order, frames, receive)
-            async with send:
-                while (frame := await frames.receive()) is not None:
-                    call = _parse(frame)
-                    on_call(call)
-                    await send.send(call)
+            nursery.start_soon(_send_answers, frames, receive, room)
+            while (frame := await frames.receive()) is not None:
+                on_call(_parse(frame, send.send_nowait))
+                await room.acquire()
             nursery.cancel_scope.cancel()
     except* ProtocolError as errors:
         _log.error("the front end's stream is closed: %s", errors.exceptions[0])
@@ -72,14 +88,17 @@ async def serve(stream: trio.abc.Stream, on_call: Callable[[ApiCall], None]) -> 
         await trio.aclose_forcefully(frames)
 
 
-async def _answer_in_order(frames: FrameStream, calls: trio.MemoryReceiveChannel[ApiCall]) -> None:
-    async for call in calls:
-        await frames.send(await call.wait_frame())
+async def _send_answers(frames: FrameStream, answered: trio.MemoryReceiveChannel[ApiCall],
+                        room: trio.Semaphore) -> None:
+    async for call in answered:
+        await frames.send(call.frame())
+        room.release()
 
 
-def _parse(frame: memoryview) -> ApiCall:
+def _parse(frame: memoryview, on_answer: Callable[[ApiCall], None]) -> ApiCall:
     header = parse_request_header(frame, 0, len(frame))
     if header.api_key not in SERVED_KEYS:
         raise UnsupportedVersionError(f"the controller does not serve API key {header.api_key}")
     request = decode_request(header.api_key, header.api_version, frame, header.body_position, len(frame))
-    return ApiCall(header.api_key, header.api_version, header.correlation_id, request)
+    return ApiCall(header.api_key, header.api_version, header.correlation_id, request,
+                   is_own=header.client_id == OWN_REQUESTS, on_answer=on_answer)

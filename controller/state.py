@@ -54,6 +54,7 @@ class ControllerState:
         self.epoch = 0
         self.epoch_version = -1
         self.brokers: dict[int, Broker] = {}
+        self.shutting_down: set[int] = set()
         self.topics: dict[str, Topic] = {}
         self.topic_names: dict[bytes, str] = {}
         self.offline_directories: dict[int, frozenset[TopicPartition]] = {}
@@ -64,14 +65,27 @@ class ControllerState:
     # Queries: brokers and replicas
 
     def is_replica_online(self, broker_id: int, partition: TopicPartition) -> bool:
+        """Whether it may lead or be in sync: its broker is there to stay."""
+        return broker_id not in self.shutting_down and self.is_replica_alive(broker_id, partition)
+
+    def is_replica_alive(self, broker_id: int, partition: TopicPartition) -> bool:
+        """Its broker hears what it is told, though it may be about to stop."""
         return broker_id in self.brokers and \
             partition not in self.offline_directories.get(broker_id, _NO_PARTITIONS)
 
     def online_replicas(self, partition: TopicPartition, replicas: Iterable[int]) -> tuple[int, ...]:
         return tuple(replica for replica in replicas if self.is_replica_online(replica, partition))
 
+    def alive_replicas(self, partition: TopicPartition, replicas: Iterable[int]) -> tuple[int, ...]:
+        return tuple(replica for replica in replicas if self.is_replica_alive(replica, partition))
+
     def live_broker_ids(self) -> tuple[int, ...]:
+        """All that are registered, those about to stop too."""
         return tuple(sorted(self.brokers))
+
+    def eligible_broker_ids(self) -> tuple[int, ...]:
+        """Those that may be taken into an in-sync set."""
+        return tuple(sorted(self.brokers.keys() - self.shutting_down))
 
     def replicas(self) -> Iterator[PartitionReplica]:
         for topic in self.topics:
@@ -151,10 +165,17 @@ class ControllerState:
         self.epoch, self.epoch_version = record.epoch, record.epoch_version
 
     def _broker_registered(self, record: rec.BrokerRegistered) -> None:
+        known = self.brokers.get(record.broker.id)
+        if known is not None and known.epoch != record.broker.epoch:
+            self.shutting_down.discard(record.broker.id)
         self.brokers[record.broker.id] = record.broker
 
     def _broker_unregistered(self, record: rec.BrokerUnregistered) -> None:
         del self.brokers[record.broker_id]
+        self.shutting_down.discard(record.broker_id)
+
+    def _broker_shutting_down(self, record: rec.BrokerShuttingDown) -> None:
+        self.shutting_down.add(record.broker_id)
 
     def _topic_added(self, record: rec.TopicAdded) -> None:
         self.topics[record.topic] = Topic(record.topic_id)
@@ -213,6 +234,7 @@ _REPLAY: dict[type, Callable[[ControllerState, Any], None]] = {
     rec.ControllerElected: ControllerState._controller_elected,
     rec.BrokerRegistered: ControllerState._broker_registered,
     rec.BrokerUnregistered: ControllerState._broker_unregistered,
+    rec.BrokerShuttingDown: ControllerState._broker_shutting_down,
     rec.TopicAdded: ControllerState._topic_added,
     rec.TopicRemoved: ControllerState._topic_removed,
     rec.PartitionAssigned: ControllerState._partition_assigned,

@@ -12,9 +12,9 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from broker.cli import start
+from broker.cli import metadata, start
 
-_MODULES = (start,)
+_MODULES = (start, metadata)
 
 
 class _VersionAction(argparse.Action):

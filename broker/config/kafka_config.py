@@ -17,6 +17,7 @@ from broker.config.errors import ConfigError, ConfigErrors
 from broker.config.key_table import TOPIC_KEYS
 from broker.config.listener_rules import ListenerSetup
 from broker.config.listeners import Listener, split_csv
+from broker.config.zookeeper_rules import ZooKeeperSetup
 
 METADATA_FILE = "ottla-metadata.sqlite"
 
@@ -27,11 +28,12 @@ class KafkaConfig:
     explicit: the texts that were set, passwords included: never log them. warnings: sentences for the
     operator. listeners: what to bind, host "" for every address. advertised_listeners: what clients are
     told, hosts filled in; port 0 there stands for the port that the kernel gave. embedded: metadata is kept
-    in the file metadata_path and not in ZooKeeper.
+    in the file metadata_path and not in ZooKeeper. zookeeper: address, TLS and login, None if embedded.
     """
 
     def __init__(
-        self, values: dict[str, Any], explicit: dict[str, str], listeners: ListenerSetup, warnings: list[str]
+        self, values: dict[str, Any], explicit: dict[str, str], listeners: ListenerSetup,
+        zookeeper: ZooKeeperSetup | None, warnings: list[str],
     ) -> None:
         self._values = values
         self.explicit = explicit
@@ -41,6 +43,7 @@ class KafkaConfig:
         self.inter_broker_listener_name: str = listeners.inter_broker_name
         self.log_dirs: list[str] = log_dirs(values)
         self.embedded: bool = values["zookeeper.connect"] is None
+        self.zookeeper = zookeeper
         path = values["ottla.metadata.path"]
         self.metadata_path: str = path or os.path.join(self.log_dirs[0], METADATA_FILE)
         self._topic_defaults = topic_config.topic_defaults(values)

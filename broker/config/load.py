@@ -1,9 +1,9 @@
 """From a server.properties and command-line overrides to a checked KafkaConfig, or to all of its faults.
 
 The order matters for what is reported: each key by itself, then what this version refuses, then relations
-between sound keys, then listeners; everything is collected before anything is raised.
+between sound keys, then listeners and ZooKeeper; everything is collected before anything is raised.
 
-Runs in: supervisor (`ottla start`), before any fork. Reads one file.
+Runs in: supervisor (`ottla start`), before any fork. Reads the file, and a JAAS file if KAFKA_OPTS names one.
 """
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from broker.config.listener_rules import resolve_listeners
 from broker.config.rules import check_rules
 from broker.config.settings import Settings
 from broker.config.start_warnings import list_warnings
+from broker.config.zookeeper_rules import resolve_zookeeper
 
 _PROVIDERS = "config.providers"
 _ARENA = "ottla.arena.max.bytes"
@@ -62,7 +63,8 @@ def _read(path: str) -> dict[str, str]:
 
 
 def build_config(
-    properties: Mapping[str, str], host_name: Callable[[], str] = canonical_host_name
+    properties: Mapping[str, str], host_name: Callable[[], str] = canonical_host_name,
+    environment: Mapping[str, str] = os.environ,
 ) -> KafkaConfig:
     """Raises ConfigErrors with everything that is wrong."""
     settings = Settings(dict(properties))
@@ -73,12 +75,13 @@ def build_config(
     _check_log_dirs(settings)
     check_rules(settings)
     listeners = resolve_listeners(settings, host_name)
+    zookeeper = resolve_zookeeper(settings, environment)
     if settings.errors or listeners is None:
         raise ConfigErrors(settings.errors)
     if _ARENA not in settings.explicit:
         settings.values[_ARENA] = _arena_size_bytes(settings)
     warnings = list_warnings(settings, listeners.listeners)
-    return KafkaConfig(settings.values, settings.explicit, listeners, warnings)
+    return KafkaConfig(settings.values, settings.explicit, listeners, zookeeper, warnings)
 
 
 def _arena_size_bytes(settings: Settings) -> int:

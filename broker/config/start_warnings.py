@@ -11,7 +11,7 @@ from broker.config.describe import MECHANISM_KEYS, base_key
 from broker.config.key_table import BROKER_KEYS
 from broker.config.listeners import Listener
 from broker.config.settings import Settings
-from broker.config.treatment import UNUSED_REASONS, Kind
+from broker.config.treatment import NOT_CLUSTERED, UNUSED_REASONS, Kind
 
 # Read by Kafka's authorizer, which cannot be configured here, and therefore known but idle.
 _AUTHORIZER_KEYS = ("super.users", "allow.everyone.if.no.acl.found")
@@ -43,9 +43,11 @@ def _idle_reason(settings: Settings, name: str, base: str | None) -> str | None:
     key = BROKER_KEYS.get(name if base is None else base)
     if key is None:
         return UNUSED_REASONS["no-authentication"] if name.endswith(_MECHANISM_ENDINGS) else None
-    if key.treatment.kind is Kind.UNUSED and (base is not None or settings[name] != key.default):
-        return UNUSED_REASONS[key.treatment.reason]
-    return None
+    if base is None and settings[name] == key.default:
+        return None
+    if key.treatment.kind is Kind.CLUSTERED and settings["zookeeper.connect"] is None:
+        return NOT_CLUSTERED
+    return UNUSED_REASONS[key.treatment.reason] if key.treatment.kind is Kind.UNUSED else None
 
 
 def _is_known(name: str) -> bool:

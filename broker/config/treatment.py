@@ -1,4 +1,4 @@
-"""What Ottla does with a key: honours it, takes it without effect, or refuses it, and the sentence why.
+"""What Ottla does with a key: honours it (some only in a cluster), takes it without effect, or refuses it.
 
 The table names a reason by a word; this module holds the sentences. A key is `unused` only where setting it
 changes nothing that a client or an operator could rely on: sizes of things that do not exist here, and
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 class Kind(Enum):
     EFFECTIVE = "effective"
+    CLUSTERED = "clustered"
     UNUSED = "unused"
     REFUSED = "refused"
 
@@ -26,11 +27,8 @@ class Treatment(NamedTuple):
     allowed_texts: tuple[str, ...] = ()
 
     def permits(self, value: Any, default: Any) -> bool:
-        """Whether a refused key may have this value. Empty and unset are the same, except where they are not
-        (zookeeper.connect: a template that came out empty must not start a cluster of its own)."""
-        if value == default:
-            return True
-        if self.reason != "zookeeper" and value in ("", []):
+        """Whether a refused key may have this value. Empty and unset are the same."""
+        if value == default or value in ("", []):
             return True
         items = value if isinstance(value, list) else [value]
         return all(item in self.allowed_texts for item in items)
@@ -41,16 +39,17 @@ class Refusal(NamedTuple):
     advice: str
 
 
+NOT_CLUSTERED = "zookeeper.connect is not set, the node is alone and keeps its metadata in a file"
+
 UNUSED_REASONS = {
-    "compaction": "logs are not compacted in this version",
     "conversion": "old record formats are not served in this version, with or without this key",
     "dynamic": "configuration cannot be changed while running in this version, so no stored password is read",
     "format": "records are always kept in format 2",
-    "groups": "consumer groups are not served in this version",
     "kraft": "Kafka too ignores this key without KRaft",
     "metrics": "there is no JMX and no Kafka metrics library here",
     "no-authentication": "there is no SSL or SASL listener that would read this key",
-    "one-node": "there is no other broker to exchange anything with",
+    "one-node": "partitions are not copied between brokers in this version",
+    "pem": "PEM files of certificates have no password",
     "preallocate": "segment files grow as they are written",
     "purgatory": "waiting requests are removed at once, there is nothing to purge",
     "quotas": "no quota can be set in this version, so there is nothing to measure",
@@ -59,7 +58,6 @@ UNUSED_REASONS = {
     "tiered": "there is no tiered storage",
     "tokens": "there are no delegation tokens",
     "transactions": "transactions are not served in this version",
-    "zookeeper": "this version keeps its metadata in a file of its own, not in ZooKeeper",
 }
 
 REFUSALS = {
@@ -70,10 +68,6 @@ REFUSALS = {
     "class": Refusal(
         "Ottla runs no Java and cannot load this class",
         "remove the line",
-    ),
-    "compaction": Refusal(
-        "log compaction is not in this version yet, only the policy delete",
-        "use delete, or remove the line",
     ),
     "connection-rate": Refusal(
         "limits on the rate of new connections are not in this version yet",
@@ -111,9 +105,9 @@ REFUSALS = {
         "batches are checked by header and checksum, not yet record by record",
         "use header, or remove the line",
     ),
-    "zookeeper": Refusal(
-        "ZooKeeper support is not in this version yet",
-        "remove the line to run a single node that keeps its metadata in the file ottla.metadata.path",
+    "zookeeper-tls": Refusal(
+        "TLS to ZooKeeper takes OpenSSL's own choice of ciphers and asks nobody about revoked certificates",
+        "remove the line",
     ),
 }
 
@@ -129,7 +123,7 @@ PER_LISTENER_REFUSAL = Refusal(
 
 
 def parse_treatment(notation: str) -> Treatment:
-    """`effective`, `unused:REASON`, `refused:REASON` or `refused:REASON:allowed|values`."""
+    """`effective`, `clustered`, `unused:REASON`, `refused:REASON` or `refused:REASON:allowed|values`."""
     word, _, rest = notation.partition(":")
     reason, _, allowed = rest.partition(":")
     return Treatment(Kind(word), reason, tuple(allowed.split("|")) if allowed else ())

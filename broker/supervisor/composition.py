@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from broker.config.kafka_config import KafkaConfig
 from broker.protocol.api_keys import ApiKey
 from storage.ipc.contexts import ControllerContext, FrontEndContext, StorageContext
 
@@ -71,3 +72,13 @@ def _helper_main(sock: socket.socket) -> int:
     from storage.helpers.main import helper_main
 
     return helper_main(sock)
+
+
+def copy_metadata(config: KafkaConfig, *, to_zookeeper: bool) -> tuple[bool, str]:
+    """`ottla metadata copy`, in the process of the command: (done, what was done or why not)."""
+    from controller import metadata_copy
+
+    try:
+        return True, metadata_copy.copy_metadata(config, to_zookeeper)
+    except metadata_copy.REFUSALS as refusal:
+        return False, str(refusal)

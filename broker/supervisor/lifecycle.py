@@ -231,6 +231,9 @@ class Lifecycle:
         match message["kind"]:
             case "ready":
                 self._on_ready()
+            case "progress":  # of its controlled shutdown
+                self._out.add(Notify(Notice.EXTEND))
+                self._stop.note_progress(FRONT_END, self._now_ms)
             case "taken_over":
                 self._on_taken_over(int_field(message, "index"))
             case "helper_wanted":

@@ -129,6 +129,8 @@ class Node:
                    if directory.offline_reason is not None}
         recovery_threads = config["num.recovery.threads.per.data.dir"]
         helper_count_max = max(recovery_threads * len(directories), 2 * (os.cpu_count() or 1))
+        if config["log.cleaner.enable"]:  # beside the others: a compaction may take an hour
+            helper_count_max += max(config["log.cleaner.threads"], len(directories))
         self._lifecycle = Lifecycle([directory.path for directory in directories], offline, helper_count_max,
                                     {listener.name: sock.getsockname()[1] for listener, sock in listeners})
         self._service_manager = ServiceManager(os.environ)

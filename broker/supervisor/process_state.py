@@ -57,6 +57,7 @@ LEGAL_MESSAGES: dict[Role, dict[str, frozenset[State]]] = {
     },
     Role.FRONT_END: {
         "ready": frozenset({State.STARTING}),
+        "progress": frozenset({State.UP, State.ACCEPTING}),
         "taken_over": frozenset({State.STARTING, State.UP, State.ACCEPTING}),
         "helper_wanted": frozenset({State.STARTING, State.UP, State.ACCEPTING}),
         "register_anew": frozenset({State.UP, State.ACCEPTING}),

@@ -15,7 +15,7 @@ STOP_MS_MAX = {
     Role.STORAGE: 30_000,
     Role.CONTROLLER: 10_000,
 }
-"""From `stop` (storage: from its last progress) to the exit. Answers under way are given up first, then
+"""From `stop`, or its last progress, to the exit. Answers under way are given up first, then
 the disk, then the ZooKeeper session."""
 HURRIED_STOP_MS_MAX = 2000
 """After a second signal."""

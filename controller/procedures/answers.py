@@ -4,6 +4,7 @@ Runs in: controller.
 """
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from broker.protocol.api_keys import ApiKey
@@ -15,33 +16,43 @@ from controller.procedures.runtime import Runtime
 from controller.procedures.topic_deletion import fail_replicas, replicas_deleted
 from controller.records import OfflineDirectoriesChanged, ReplicaState
 from controller.request_batch import BrokerRequest
+from controller.state import ControllerState
 
 
 async def broker_answered(runtime: Runtime, broker_id: int, request: BrokerRequest, response: Any) -> None:
     """request: one of this controller's own epoch."""
     match request.api_key:
         case ApiKey.LEADER_AND_ISR:
-            await _leader_and_isr_answered(runtime, broker_id, response)
+            if response.error_code == ErrorCode.NONE:
+                await _leader_and_isr_answered(runtime, broker_id, _partition_errors(runtime.state, response))
         case ApiKey.STOP_REPLICA:
             await _stop_replica_answered(runtime, broker_id, request.message, response)
 
 
-async def _leader_and_isr_answered(runtime: Runtime, broker_id: int, response: Any) -> None:
+def _partition_errors(state: ControllerState, response: Any) -> Iterator[tuple[TopicPartition, int]]:
+    """(partition, error code) from either form: before version 5 by name, since then by topic id."""
+    for answer in response.partition_errors:
+        yield TopicPartition(answer.topic_name, answer.partition_index), answer.error_code
+    for topic in response.topics:
+        name = state.topic_names.get(bytes(topic.topic_id))
+        if name is not None:
+            for answer in topic.partition_errors:
+                yield TopicPartition(name, answer.partition_index), answer.error_code
+
+
+async def _leader_and_isr_answered(runtime: Runtime, broker_id: int,
+                                   partition_errors: Iterable[tuple[TopicPartition, int]]) -> None:
     """KAFKA_STORAGE_ERROR: that replica lies in a failed directory; NONE: it does not (any more)."""
     state = runtime.state
-    if response.error_code != ErrorCode.NONE or broker_id not in state.brokers:
+    if broker_id not in state.brokers:
         return
     before = state.offline_directories.get(broker_id, frozenset())
     online, offline = set(), set()
-    for topic in response.topics:
-        name = state.topic_names.get(bytes(topic.topic_id))
-        if name is None:
-            continue
-        for answer in topic.partition_errors:
-            if answer.error_code == ErrorCode.KAFKA_STORAGE_ERROR:
-                offline.add(TopicPartition(name, answer.partition_index))
-            elif before and answer.error_code == ErrorCode.NONE:
-                online.add(TopicPartition(name, answer.partition_index))
+    for key, error_code in partition_errors:
+        if error_code == ErrorCode.KAFKA_STORAGE_ERROR:
+            offline.add(key)
+        elif before and error_code == ErrorCode.NONE:
+            online.add(key)
     after = frozenset((before - online) | offline)
     if after == before:
         return

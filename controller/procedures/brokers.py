@@ -73,11 +73,11 @@ async def brokers_changed(runtime: Runtime) -> None:
 async def _came(runtime: Runtime, brokers: list[Broker]) -> None:
     state = runtime.state
     ids = {broker.id for broker in brokers}
-    for broker_id in sorted(ids):
-        runtime.reset_channel(broker_id)
     await runtime.apply(learn([
         *(BrokerRegistered(broker) for broker in brokers),
         *(OfflineDirectoriesChanged(broker_id, frozenset()) for broker_id in ids)]))
+    for broker_id in sorted(ids):
+        runtime.reset_channel(broker_id)
     # Brokers must know who is alive before they are told whom to follow.
     await runtime.apply(tell_metadata(set(state.brokers) - ids))
     runtime.send()

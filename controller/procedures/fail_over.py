@@ -3,11 +3,10 @@
 Order (watches are armed by the very reads that fill the state, so nothing between is lost):
 1. the feature node; old notifications away
 2. brokers, topics, ids, assignments, partition states, topics to be deleted
+   and then the overrides of the topics found, for this node's front end: a log is opened with what it knows then
 3. UpdateMetadata with the brokers alone: they must know who is alive before they are told whom to follow
 4. replicas Online and Offline, leaders for partitions without one: LeaderAndIsr and UpdateMetadata for all
 5. deletions go on
-
-The overrides of this node's front end are queued before step 3 by the event loop.
 
 Runs in: controller.
 """
@@ -51,6 +50,7 @@ async def take_office(runtime: Runtime, feature_version: int) -> None:
     await _ensure_feature(runtime, feature_version)
     await clear_notifications(runtime)
     await _read_cluster(runtime)
+    await runtime.refresh_overrides()
     await _queue_deletions(runtime)
     state = runtime.state
     for broker_id in state.live_broker_ids():

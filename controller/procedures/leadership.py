@@ -22,7 +22,8 @@ async def bring_online(runtime: Runtime, partitions: Iterable[TopicPartition],
     waiting: list[TopicPartition] = []
     for key in partitions:
         (new if state.partition(key).state is PartitionState.NEW else waiting).append(key)
-    await runtime.apply(partition_states.decide_first_leaders(state, new))
+    # A state node that is there already was made by a write whose answer was lost: elected for, next epoch.
+    waiting += await runtime.apply(partition_states.decide_first_leaders(state, new))
     while waiting:
         decision = partition_states.decide_elections(
             state, waiting, strategy, runtime.unclean_allowed,

@@ -61,6 +61,10 @@ class Runtime(Protocol):
     def send(self) -> None:
         """Hand the collected requests to the brokers' channels."""
 
+    async def refresh_overrides(self) -> None:
+        """Read all overrides again, where somebody else may have written some without a notification, and tell
+        this node's front end what is new."""
+
     def configure_topics(self, overrides: Mapping[str, Mapping[str, str]]) -> None:
         """Tell this node's front end the overrides of topics that have appeared."""
 

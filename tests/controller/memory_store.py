@@ -70,6 +70,9 @@ class MemoryServer:
         store.tell(WatchEvent(EventType.SESSION, "", SessionState.EXPIRED))
         self._commit(draft, store.session.id)
 
+    def drop_watches(self, store: MemoryStore) -> None:
+        self._watches.drop_session(store.session.id)
+
     def submit(self, requests: Sequence[Request], session_id: int) -> list[Outcome]:
         if session_id not in self._stores:
             raise SessionExpiredError(reason="the session has ended")

@@ -68,9 +68,12 @@ class FakeFrontEnd:
         """requests: from the controller; calls: to it."""
         for sock in (requests, calls):
             sock.setblocking(False)
-        self._streams = tuple(FrameStream(trio.SocketStream(trio.socket.from_stdlib_socket(sock)))
-                              for sock in (requests, calls))
-        self._calls = self._streams[1]
+        self.attach(*(FrameStream(trio.SocketStream(trio.socket.from_stdlib_socket(sock)))
+                      for sock in (requests, calls)))
+
+    def attach(self, requests: FrameStream, calls: FrameStream | None = None) -> None:
+        self._streams = (requests,) if calls is None else (requests, calls)
+        self._calls = calls
 
     async def run(self) -> None:
         stream = self._streams[0]
@@ -102,10 +105,10 @@ class FakeFrontEnd:
                 self._arrived = trio.Event()
                 await self._arrived.wait()
 
-    async def send(self, api_key: ApiKey, version: int, request: Any) -> int:
+    async def send(self, api_key: ApiKey, version: int, request: Any, client_id: str = "a client") -> int:
         assert self._calls is not None
         self._correlation_id += 1
-        await self._calls.send(encode_request(api_key, version, self._correlation_id, "front end", request))
+        await self._calls.send(encode_request(api_key, version, self._correlation_id, client_id, request))
         return self._correlation_id
 
     async def receive(self, api_key: ApiKey, version: int) -> tuple[int, Any]:

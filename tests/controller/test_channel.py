@@ -1,4 +1,4 @@
-"""Channels: one request in flight, in order, tried again until the broker is gone."""
+"""Channels: one request in flight, in order, tried again until the broker is gone; held back without a lease."""
 from __future__ import annotations
 
 import socket
@@ -12,11 +12,20 @@ import trio.testing
 from broker.protocol.api_keys import ApiKey
 from broker.protocol.frames import encode_response, parse_request_header
 from broker.protocol.messages import message_class
-from controller.channel import RETRY_BACKOFF_SECONDS, BrokerChannel, BrokerGoneError, Channels, OwnFrontEnd
+from controller.channel import (
+    RETRY_BACKOFF_SECONDS,
+    BrokerChannel,
+    BrokerGoneError,
+    Channels,
+    OwnFrontEnd,
+    TcpBroker,
+)
 from controller.frame_stream import FrameStream
-from controller.request_batch import BrokerRequest
+from controller.request_batch import BrokerRequest, alter_configs_request
 
 pytestmark = pytest.mark.trio
+
+REQUEST_TIMEOUT_S = 30
 
 
 def request(epoch: int) -> BrokerRequest:
@@ -63,8 +72,14 @@ class Harness:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.broker = Broker()
         self.answered: list[int] = []
-        self.channel = BrokerChannel(7, 1, self.broker, self._on_answer)
+        self.may_send = True
+        self.asked = 0
+        self.channel = BrokerChannel(7, 1, self.broker, self._on_answer, self._may_send, REQUEST_TIMEOUT_S)
         nursery.start_soon(self.channel.run)
+
+    def _may_send(self, wanted: BrokerRequest) -> bool:
+        self.asked += 1
+        return self.may_send
 
     def _on_answer(self, broker_id: int, answered: BrokerRequest, response: Any) -> None:
         assert broker_id == 7
@@ -131,6 +146,139 @@ async def test_channel_ends_when_the_broker_is_gone(
     await harness.broker.connections[-1].aclose()
     await trio.sleep(1)
     assert harness.answered == []
+
+
+async def test_request_that_is_not_answered_in_time_is_sent_again_over_a_new_connection(
+        harness: Harness, autojump_clock: trio.testing.MockClock) -> None:
+    harness.channel.enqueue(request(1))
+    await harness.broker.receive()
+    await trio.sleep(REQUEST_TIMEOUT_S - 1)
+    assert len(harness.broker.connections) == 1
+    await trio.sleep(2)
+    assert len(harness.broker.connections) == 2
+    correlation_id, _, _ = await harness.broker.receive()
+    await harness.broker.answer(correlation_id)
+    await trio.testing.wait_all_tasks_blocked()
+    assert harness.answered == [1]
+
+
+# Without a lease
+
+
+async def test_request_is_held_while_it_may_not_be_sent(
+        harness: Harness, autojump_clock: trio.testing.MockClock) -> None:
+    harness.may_send = False
+    for epoch in (1, 2):
+        harness.channel.enqueue(request(epoch))
+    await trio.sleep(60)
+    assert harness.answered == []
+    harness.may_send = True
+    for _ in range(2):
+        correlation_id, _, _ = await harness.broker.receive()
+        await harness.broker.answer(correlation_id)
+    await trio.testing.wait_all_tasks_blocked()
+    assert harness.answered == [1, 2]
+
+
+async def test_it_is_asked_after_the_connection_was_made(
+        harness: Harness, autojump_clock: trio.testing.MockClock) -> None:
+    """The lease ran out while the connection was being made."""
+    harness.broker.refusals = 3
+    harness.channel.enqueue(request(1))
+    await trio.sleep(RETRY_BACKOFF_SECONDS * 2)
+    assert harness.asked == 0
+    harness.may_send = False
+    await trio.sleep(5)
+    assert harness.asked > 0
+    with trio.move_on_after(5) as waiting:
+        await harness.broker.connections[-1].receive()
+    assert waiting.cancelled_caught
+
+
+async def test_it_is_asked_again_before_a_request_is_repeated(
+        harness: Harness, autojump_clock: trio.testing.MockClock) -> None:
+    harness.channel.enqueue(request(1))
+    await harness.broker.receive()
+    harness.may_send = False
+    await harness.broker.connections[-1].aclose()
+    await trio.sleep(1)
+    with trio.move_on_after(5) as waiting:
+        await harness.broker.connections[-1].receive()
+    assert waiting.cancelled_caught
+    assert harness.answered == []
+
+
+async def test_resignation_drops_what_was_held_for_the_own_front_end_but_not_the_configuration(
+        nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
+    own = Broker()
+    channels = Channels(1, nursery, _ignore, lambda wanted: wanted.api_key is ApiKey.ALTER_CONFIGS)
+    channels.open(1, own)
+    channels.enqueue(1, request(1))
+    channels.enqueue(1, alter_configs_request([(2, "t", {})]))
+    channels.enqueue(1, request(2))
+    await trio.sleep(1)
+    channels.close_others()
+    with trio.fail_after(1):
+        while not own.connections:
+            await trio.sleep(0.01)
+        frame = await own.connections[-1].receive()
+    assert frame is not None
+    assert parse_request_header(frame, 0, len(frame)).api_key == ApiKey.ALTER_CONFIGS
+
+
+async def test_request_in_flight_at_the_resignation_is_still_answered(harness: Harness) -> None:
+    harness.channel.enqueue(request(1))
+    correlation_id, _, _ = await harness.broker.receive()
+    harness.channel.drop_controller_requests()
+    harness.channel.enqueue(alter_configs_request([(2, "t", {})]))
+    await harness.broker.answer(correlation_id)
+    await harness.broker.receive()
+    assert harness.answered == [1]
+
+
+async def test_an_outage_is_one_line(harness: Harness, autojump_clock: trio.testing.MockClock,
+                                     caplog: pytest.LogCaptureFixture) -> None:
+    harness.broker.refusals = 50
+    harness.channel.enqueue(request(1))
+    await trio.sleep(RETRY_BACKOFF_SECONDS * 51)
+    assert caplog.text.count("not yet") == 1
+
+
+# Transports
+
+
+async def test_another_broker_is_reached_by_tcp_as_often_as_needed(nursery: trio.Nursery) -> None:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    greeted = []
+
+    async def greet(stream: trio.SocketStream) -> None:
+        greeted.append(stream)
+        await stream.send_all(b"x")
+
+    nursery.start_soon(trio.serve_listeners, greet, listeners)
+    transport = TcpBroker("127.0.0.1", listeners[0].socket.getsockname()[1])
+    for _ in range(2):
+        async with await transport.connect() as stream:
+            assert await stream.receive_some(1) == b"x"
+    assert len(greeted) == 2
+
+
+async def test_a_broker_that_does_not_listen_is_an_os_error(autojump_clock: trio.testing.MockClock) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(OSError, match=str(port)):
+        await TcpBroker("127.0.0.1", port).connect()
+
+
+async def test_a_connection_that_is_not_made_in_time_is_an_os_error(
+        monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock) -> None:
+    async def hang(host: str, port: int) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(trio, "open_tcp_stream", hang)
+    with pytest.raises(TimeoutError, match=r"elsewhere:9092 within 30 s"):
+        await TcpBroker("elsewhere", 9092, 30).connect()
 
 
 async def test_own_front_end_is_one_connection() -> None:

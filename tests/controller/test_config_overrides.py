@@ -136,5 +136,25 @@ def test_notification_numbers_compare_as_numbers() -> None:
 def test_new_topics_are_told_and_gone_ones_forgotten() -> None:
     _, _, overrides = prepared()
     assert resources(overrides.topics_appeared({"t": {"a": "1"}})) == [(2, "t", {"a": "1"})]
-    overrides.topic_went("t")
+    assert resources(overrides.topics_went(["t", "without"])) == [(2, "t", {})]
     assert overrides.topics == {}
+
+
+def test_lost_answer_leaves_what_was_known_and_makes_the_next_reading_complete() -> None:
+    server, store, overrides = prepared(topics_t={"a": "1"}, topics_gone={"b": "2"})
+    run(overrides.read_all(store))
+    write(store, "topics", "t", {"a": "2"})
+    run(store.delete("/config/topics/gone"))
+    overrides.must_be_read_anew()
+    assert changes(overrides, store) == ([(2, "gone", {}), (2, "t", {"a": "2"})], [])
+    assert changes(overrides, store) == ([], [])
+
+
+def test_refreshing_tells_only_what_is_new() -> None:
+    _, store, overrides = prepared(topics_t={"a": "1"}, topics_gone={"b": "2"}, brokers_1={"c": "3"})
+    run(overrides.read_all(store))
+    write(store, "topics", "new", {"d": "4"})
+    run(store.delete("/config/topics/gone"))
+    requests, problems = run(overrides.refresh(store))
+    assert (resources(requests), problems) == ([(2, "gone", {}), (2, "new", {"d": "4"})], [])
+    assert overrides.topics == {"t": {"a": "1"}, "new": {"d": "4"}}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from controller import znodes
-from controller.controller_election import Elected, give_up_inherited, look, stand
+from controller.controller_election import Elected, Holder, give_up_inherited, look, stand
 from controller.metadata_store.errors import MultiError, NodeExistsError, RolledBackError, StoreError
 from controller.metadata_store.operations import Create, Multi, Outcome, Request
 from tests.controller.memory_store import MemoryServer, MemoryStore, run
@@ -36,7 +36,7 @@ def test_look_names_the_holder_and_watches() -> None:
     run(stand(first, 1, 0))
     event = second.next_event()
     assert event is not None and event.path == znodes.CONTROLLER
-    assert run(look(second)) == 1
+    assert run(look(second)) == Holder(1, first.session.id)
     server.expire(first)
     assert second.next_event() is not None
 
@@ -88,7 +88,7 @@ def test_kraft_controller_of_a_migration_stays() -> None:
         Create(znodes.CONTROLLER_EPOCH, b"7"),
         Create(znodes.CONTROLLER, b'{"version":2,"brokerid":3000,"timestamp":"1","kraftControllerEpoch":9}')]))
     run(give_up_inherited(store))
-    assert run(look(store)) == 3000
+    assert run(look(store)) == Holder(3000, 0)
     assert run(stand(store, 1, 0)) is None
 
 

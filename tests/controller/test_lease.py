@@ -48,9 +48,31 @@ def test_whoever_stops_leading_gives_up(state: LeaseState) -> None:
             assert LeaseAction.GIVE_UP in actions
 
 
-def test_office_is_taken_only_by_winning() -> None:
-    assert [event for (_, event), (_, actions) in TRANSITIONS.items() if LeaseAction.TAKE_OFFICE in actions] == [
-        LeaseEvent.WON]
+def test_office_is_taken_by_winning_and_taken_up_again_only_where_the_node_is_still_ours() -> None:
+    assert [pair for pair, (_, actions) in TRANSITIONS.items() if LeaseAction.TAKE_OFFICE in actions] == [
+        (LeaseState.STANDING, LeaseEvent.WON), (LeaseState.SUSPENDED, LeaseEvent.NODE_OURS)]
+
+
+def test_connection_that_is_back_gives_nothing_back_by_itself() -> None:
+    for (_, event), (after, actions) in TRANSITIONS.items():
+        if event is LeaseEvent.CONNECTION_BACK:
+            assert after is not LeaseState.LEADING
+            assert actions == (LeaseAction.LOOK,)
+
+
+def test_every_interruption_of_a_holder_is_followed_up_by_looking_or_by_the_session() -> None:
+    """What takes the lease away without saying who has it now: somebody must look."""
+    for (state, event), (after, actions) in TRANSITIONS.items():
+        if event is LeaseEvent.DEADLINE_PASSED:
+            assert (after, actions) == (LeaseState.STANDBY, (LeaseAction.GIVE_UP, LeaseAction.LOOK)), state
+
+
+def test_each_handled_event_is_counted() -> None:
+    lease = in_state(LeaseState.LEADING)
+    lease.handle(LeaseEvent.CONNECTION_LOST)
+    with pytest.raises(IllegalLeaseEventError):
+        lease.handle(LeaseEvent.WON)
+    assert lease.changes == 1
 
 
 def test_every_loss_of_the_session_is_survivable_in_every_state() -> None:
@@ -83,6 +105,14 @@ def test_only_a_leader_acts(state: LeaseState) -> None:
     lease = in_state(state)
     lease.answered(0)
     assert not lease.may_act(1)
+
+
+def test_nothing_is_acted_on_before_anything_was_answered_in_the_session() -> None:
+    lease = in_state(LeaseState.LEADING)
+    lease.answered(0)
+    lease.begin_session(1000)
+    assert not lease.may_act(1)
+    assert lease.has_passed(1)
 
 
 def test_store_without_time_out_sets_no_deadline() -> None:

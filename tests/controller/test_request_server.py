@@ -1,13 +1,15 @@
-"""Requests of the front end: parsed, pipelined, answered in their order."""
+"""Requests of the front end: parsed, pipelined, answered as soon as there is an answer."""
 from __future__ import annotations
 
 import pytest
 import trio
 import trio.testing
 
+from broker.client.controller_link import OWN_REQUESTS
 from broker.protocol.api_keys import ApiKey
 from broker.protocol.frames import decode_response, encode_request
 from broker.protocol.messages import message_class
+from controller import request_server
 from controller.frame_stream import FRAME_SIZE_BYTES_MAX, FrameStream
 from controller.request_server import ApiCall, serve
 
@@ -27,9 +29,9 @@ class FrontEnd:
         await serve(stream, self.calls.append)
         self.is_over = True
 
-    async def ask(self, correlation_id: int, api_key: ApiKey = ApiKey.ALLOCATE_PRODUCER_IDS) -> None:
+    async def ask(self, correlation_id: int, client_id: str | None = "x") -> None:
         request = message_class("AllocateProducerIdsRequest")(broker_id=correlation_id)
-        await self.frames.send(encode_request(api_key, 0, correlation_id, "x", request))
+        await self.frames.send(encode_request(ApiKey.ALLOCATE_PRODUCER_IDS, 0, correlation_id, client_id, request))
         await trio.testing.wait_all_tasks_blocked()
 
     async def answered(self) -> tuple[int, int]:
@@ -49,13 +51,32 @@ def answer(call: ApiCall, start: int) -> None:
     call.answer(message_class("AllocateProducerIdsResponse")(producer_id_start=start))
 
 
-async def test_requests_are_read_ahead_and_answered_in_order(front_end: FrontEnd) -> None:
+async def test_requests_are_read_ahead_and_none_waits_behind_another(front_end: FrontEnd) -> None:
     for correlation_id in (5, 6, 7):
         await front_end.ask(correlation_id)
     assert [call.request.broker_id for call in front_end.calls] == [5, 6, 7]
     for position in (2, 0, 1):
         answer(front_end.calls[position], position)
-    assert [await front_end.answered() for _ in range(3)] == [(5, 0), (6, 1), (7, 2)]
+    assert [await front_end.answered() for _ in range(3)] == [(7, 2), (5, 0), (6, 1)]
+
+
+async def test_own_requests_are_told_from_those_passed_on(front_end: FrontEnd) -> None:
+    await front_end.ask(1)
+    await front_end.ask(2, client_id=OWN_REQUESTS)
+    await front_end.ask(3, client_id=None)
+    assert [call.is_own for call in front_end.calls] == [False, True, False]
+
+
+async def test_reading_stops_while_too_many_wait(
+        nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_server, "PIPELINED_REQUESTS_MAX", 2)
+    front_end = FrontEnd(nursery)
+    for correlation_id in range(5):
+        await front_end.ask(correlation_id)
+    assert len(front_end.calls) == 3
+    answer(front_end.calls[1], 0)
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(front_end.calls) == 4
 
 
 async def test_server_ends_with_the_front_end(front_end: FrontEnd) -> None:

@@ -10,8 +10,9 @@ from controller import znodes
 from controller.lease import Lease, LeaseState
 from controller.metadata_store.errors import BadVersionError, MultiError, NodeExistsError, StoreUnavailableError
 from controller.metadata_store.operations import Create, CreateResult, MultiResult, Outcome, Request, SetData
+from controller.outside import boottime_ns
 from controller.procedures.runtime import ControllerMovedError
-from controller.store_access import UNAVAILABLE_RETRY_SECONDS, StoreAccess, boottime_ns
+from controller.store_access import UNAVAILABLE_RETRY_SECONDS, StoreAccess
 from tests.controller.memory_store import MemoryServer, MemoryStore, run
 
 

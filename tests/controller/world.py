@@ -26,6 +26,7 @@ from controller.lease import Lease, LeaseEvent
 from controller.metadata_store.data_tree import DataTree
 from controller.metadata_store.errors import StoreError
 from controller.metadata_store.operations import Check, Create, Delete, Multi, Outcome, Request, SetData
+from controller.outside import Outside
 from controller.procedures.answers import broker_answered
 from controller.procedures.fail_over import take_office
 from controller.procedures.watches import cluster_changed
@@ -39,11 +40,21 @@ PROPERTIES = {"log.dirs": "/nowhere", "listeners": "PLAINTEXT://127.0.0.1:9092"}
 OWN_ID = 1
 
 
+def nobody(*_: Any) -> Any:
+    """No other process is reached from here."""
+
+
+OUTSIDE = Outside(nobody, nobody, nobody, nobody)
+
+
 class RecordingChannels:
     """Takes what would be sent; `World.settle` answers it."""
 
     def __init__(self) -> None:
         self.queued: list[tuple[int, BrokerRequest]] = []
+
+    def open(self, broker_id: int, transport: object) -> None:
+        self.close(broker_id)
 
     def enqueue(self, broker_id: int, request: BrokerRequest) -> None:
         self.queued.append((broker_id, request))
@@ -79,7 +90,7 @@ class World:
         self.lease = Lease(None)
         self.overrides = ConfigOverrides(OWN_ID)
         self.runtime = ClusterRuntime(StoreAccess(self.store, self.lease), self.lease,
-                                      self.channels, self.overrides, self.config, OWN_ID)  # type: ignore[arg-type]
+                                      self.channels, self.overrides, self.config, OWN_ID, OUTSIDE)  # type: ignore[arg-type]
         self.next_topic_id = 1
         self.runtime.new_topic_id = self._topic_id  # type: ignore[method-assign]
         self.server.on_request = self._write_line

@@ -55,7 +55,7 @@ def test_synonyms_are_broker_keys_of_the_same_kind() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["process.roles", "zookeeper.connect", "authorizer.class.name", "remote.log.storage.system.enable",
+    ["process.roles", "authorizer.class.name", "remote.log.storage.system.enable",
      "client.quota.callback.class", "create.topic.policy.class.name", "principal.builder.class",
      "delegation.token.secret.key", "max.connection.creation.rate", "ottla.validate.records"],
 )
@@ -64,7 +64,7 @@ def test_what_would_change_meaning_or_security_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["num.io.threads", "zookeeper.session.timeout.ms", "offsets.topic.replication.factor"]
+    "name", ["num.io.threads", "zookeeper.ssl.truststore.password", "transaction.state.log.replication.factor"]
 )
 def test_tuning_of_what_is_not_here_is_taken_without_effect(name: str) -> None:
     assert BROKER_KEYS[name].treatment.kind is Kind.UNUSED

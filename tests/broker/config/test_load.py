@@ -72,11 +72,9 @@ def test_a_fault_names_key_value_what_is_allowed_and_what_to_do() -> None:
     assert error.advice == "correct it, or leave the key out for the default, 1"
 
 
-@pytest.mark.parametrize("value", ["", "zk:2181/kafka"])
-def test_zookeeper_is_refused_even_when_a_template_left_it_empty(value: str) -> None:
-    [error] = errors_of(zookeeper_connect=value)
-    assert error.refused
-    assert "not in this version yet" in error.allowed
+def test_a_template_that_left_zookeeper_empty_starts_no_cluster_of_its_own() -> None:
+    [error] = errors_of(zookeeper_connect="")
+    assert "ottla.metadata.path" in error.advice
 
 
 def test_config_providers_are_refused() -> None:
@@ -87,7 +85,7 @@ def test_config_providers_are_refused() -> None:
     ("key", "value"),
     [("remote_log_storage_system_enable", "true"), ("compression_type", "zstd"),
      ("authorizer_class_name", "kafka.security.authorizer.AclAuthorizer"),
-     ("log_cleanup_policy", "compact,delete"), ("metric_reporters", "com.example.Reporter"),
+     ("metric_reporters", "com.example.Reporter"),
      ("max_connection_creation_rate", "100"), ("controller_quorum_voters", "1@h:9"),
      ("ottla_validate_records", "full"),
      ("ottla_disk_reserve_bytes", "1"), ("group_coordinator_rebalance_protocols", "classic,consumer"),
@@ -168,4 +166,4 @@ def test_kafkas_own_sample_file_starts_without_zookeeper() -> None:
         "log.retention.hours": "168", "log.retention.check.interval.ms": "300000",
         "zookeeper.connection.timeout.ms": "18000", "group.initial.rebalance.delay.ms": "0",
     }
-    assert len(build_config(settings, lambda: HOST).warnings) == 3  # groups, transactions, ZooKeeper
+    assert len(build_config(settings, lambda: HOST).warnings) == 2  # transactions, ZooKeeper

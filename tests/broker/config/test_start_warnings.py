@@ -25,6 +25,13 @@ def test_keys_without_effect_are_gathered_by_reason() -> None:
     assert warning.startswith("background.threads, num.io.threads: no effect, ")
 
 
+def test_keys_of_a_cluster_have_no_effect_on_a_node_that_is_alone() -> None:
+    keys = {"zookeeper_session_timeout_ms": "6000", "controlled_shutdown_enable": "false"}
+    [warning] = warnings_of(**keys)
+    assert warning.startswith("controlled.shutdown.enable, zookeeper.session.timeout.ms: no effect, ")
+    assert warnings_of(zookeeper_connect="zk", **keys) == []
+
+
 def test_a_key_at_its_default_is_not_worth_a_warning() -> None:
     assert warnings_of(num_io_threads="8") == []
 

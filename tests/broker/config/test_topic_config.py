@@ -74,8 +74,6 @@ def test_stored_overrides_are_resolved_even_where_setting_them_is_refused() -> N
         ("segment.bytes", "13", False),
         ("no.such.key", "1", False),
         ("log.retention.ms", "1", False),
-        ("cleanup.policy", "compact", True),
-        ("cleanup.policy", "delete,compact", True),
         ("compression.type", "zstd", True),
         ("remote.storage.enable", "true", True),
         ("remote.log.copy.disable", "true", True),
@@ -92,6 +90,7 @@ def test_overrides_that_clients_may_not_set(name: str, value: str | None, refuse
     ("name", "value"),
     [
         ("retention.ms", "-1"), ("cleanup.policy", "delete"), ("cleanup.policy", ""),
+        ("cleanup.policy", "compact"), ("cleanup.policy", "compact,delete"),
         ("compression.type", "producer"), ("min.compaction.lag.ms", "5"), ("preallocate", "TRUE"),
         ("flush.messages", "1"), ("message.timestamp.type", "LogAppendTime"),
         ("message.format.version", "0.8.2"),

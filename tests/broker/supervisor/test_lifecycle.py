@@ -474,6 +474,20 @@ def test_storage_may_take_as_long_as_it_reports_progress() -> None:
     assert node.of(Kill) == [Kill(storage(0)), Kill(storage(1))]
 
 
+def test_a_controlled_shutdown_may_take_as_long_as_the_front_end_reports_progress() -> None:
+    node = running()
+    node.do(StopRequested("SIGTERM"))
+    for _ in range(10):
+        node.now_ms += STOP_MS_MAX[Role.FRONT_END] - 1
+        node.tell(FRONT_END, "progress", text="controlled shutdown")
+        assert Notify(Notice.EXTEND) in node.actions
+        assert node.do(DeadlinePassed()) == []
+    node.do(StopRequested("SIGTERM"))
+    node.tell(FRONT_END, "progress", text="controlled shutdown")
+    node.wait(HURRIED_STOP_MS_MAX)
+    assert node.of(Kill) == [Kill(FRONT_END)]
+
+
 def test_a_second_signal_shortens_the_wait_and_a_third_ends_it() -> None:
     node = running()
     node.do(StopRequested("SIGTERM"))

@@ -42,6 +42,7 @@ class ToyConfig:
         self._values = {
             "socket.listen.backlog.size": 50, "socket.request.max.bytes": 104857600,
             "ottla.arena.max.bytes": 256 << 20, "num.recovery.threads.per.data.dir": 1,
+            "log.cleaner.enable": True, "log.cleaner.threads": 1,
         }
 
     def __getitem__(self, key: str) -> Any:

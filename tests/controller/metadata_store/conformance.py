@@ -37,6 +37,7 @@ from controller.metadata_store.operations import (
     GetData,
     GetDataResult,
     Multi,
+    Outcome,
     SessionId,
     SessionState,
     SetData,
@@ -316,6 +317,14 @@ class MetadataStoreConformance:
         assert await store.exists("/t") == before
         assert (await store.get_data("/t/a")).data == b"0"
 
+    async def test_bad_path_inside_a_multi_fails_it(self, server: Server) -> None:
+        store = await server.open_session()
+        with pytest.raises(MultiError) as raised:
+            await store.multi(Create("/t/a"), Create("/t/b/"), Create("/t/c"))
+        error = raised.value
+        assert (error.failed_index, type(error.cause)) == (1, BadArgumentsError)
+        assert await store.get_children("/t") == ()
+
     @pytest.mark.parametrize(("operation", "cause"), [
         (Check("/t/missing", 0), NoNodeError), (Check("/t/a", 1), BadVersionError),
         (Create("/t/a"), NodeExistsError), (Create("/t/x/y"), NoNodeError), (Delete("/t/p"), NotEmptyError),
@@ -359,6 +368,26 @@ class MetadataStoreConformance:
         assert isinstance(outcomes[1], NodeExistsError)
         assert isinstance(outcomes[2], MultiError)
         assert [outcome.data for outcome in outcomes if isinstance(outcome, GetDataResult)] == [b"0", b"1"]
+
+    async def test_empty_batch_has_no_outcomes(self, server: Server) -> None:
+        store = await server.open_session()
+        assert await store.submit([]) == []
+
+    async def test_batches_of_several_tasks_each_keep_their_order(self, server: Server) -> None:
+        store = await server.open_session()
+        outcomes: dict[int, list[Outcome]] = {}
+
+        async def write(task: int) -> None:
+            await store.create(f"/t/{task}", b"")
+            outcomes[task] = await store.submit(
+                [SetData(f"/t/{task}", b"%d" % number, number) for number in range(50)])
+
+        async with trio.open_nursery() as nursery:
+            for task in range(4):
+                nursery.start_soon(write, task)
+        for task in range(4):
+            versions = [each.stat.version for each in outcomes[task] if isinstance(each, SetDataResult)]
+            assert versions == list(range(1, 51))
 
     async def test_sessions_see_each_other(self, server: Server) -> None:
         store, other = await server.open_session(), await server.open_session()

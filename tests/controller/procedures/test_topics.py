@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 
 from controller import znodes
+from controller.cluster import LeaderAndIsr
 from controller.metadata_store.operations import Create, Delete
 from tests.controller.memory_store import run
 from tests.controller.world import World, expect
@@ -63,6 +64,21 @@ def test_partition_without_replica_alive_waits_for_its_broker() -> None:
     world.register(2)
     world.settle()
     assert world.leader_of("t") == (2, 0, (2,))
+
+
+def test_state_nodes_that_are_there_already_were_made_by_a_write_whose_answer_was_lost() -> None:
+    """A leader whose connection broke retakes office, perhaps on a server that shows its own writes later."""
+    world = leading()
+    world.write_topic("t", {0: (1,)})
+    world.transcript()
+    state = LeaderAndIsr(1, 0, (1,), leader_recovery_state=0, partition_epoch=0, controller_epoch=1)
+    run(world.store.submit([
+        Create(znodes.partitions_path("t")), Create(znodes.partition_path("t", 0)),
+        Create(znodes.partition_state_path("t", 0), znodes.encode_partition_state(state))]))
+    world.settle()
+    assert world.leader_of("t") == (1, 1, (1,))
+    told = [line for line in world.transcript() if line.startswith("to ")]
+    assert told[-1] == "to 1: UpdateMetadata brokers 1, t-0 leader 1 epoch 1/1"
 
 
 def test_added_partition_is_started_and_the_old_ones_left_alone() -> None:

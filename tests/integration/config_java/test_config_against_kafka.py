@@ -152,11 +152,12 @@ def _config_difference(case: dict[str, str], answer: Answer) -> str | None:
 
 
 def _has_explanation(error: ConfigError) -> bool:
-    """What Kafka finds out only later, when it binds a port or opens a directory."""
+    """What Kafka finds out only later, when it binds a port, opens a directory or connects to ZooKeeper."""
+    no_address = error.key == "zookeeper.connect"
     in_listeners = error.key in ("listeners", "advertised.listeners")
     port_out_of_range = in_listeners and "needs a port from" in error.allowed
     same_directory_twice = error.key in ("log.dirs", "log.dir") and "directories that differ" in error.allowed
-    return port_out_of_range or same_directory_twice
+    return no_address or port_out_of_range or same_directory_twice
 
 
 def _outcome_difference(case: dict[str, str], config: KafkaConfig, answer: Answer) -> str | None:
