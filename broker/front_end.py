@@ -19,8 +19,14 @@ import trio
 
 from broker.apis.dispatch import dispatcher
 from broker.apis.services import Services
+from broker.client.controlled_shutdown import shut_down_controlled
 from broker.client.controller_link import ControllerLink, ControllerUnavailableError
-from broker.log_dirs.helper_link import HelperLink
+from broker.client.topic_overrides import TopicOverrides
+from broker.coordinators.group_service import GroupService
+from broker.coordinators.internal_topics import GROUP_METADATA_TOPIC, InternalTopics
+from broker.coordinators.log_loader import LogLoader
+from broker.coordinators.log_writer import LogWriter
+from broker.log_dirs.helper_link import COORDINATOR_LOADING, HelperLink
 from broker.log_dirs.log_dirs import LogDirs
 from broker.log_dirs.storage_dialog import DialogError, StorageDialog
 from broker.metadata.cache import MetadataCache
@@ -42,7 +48,10 @@ from storage.ipc.control import ControlClosedError, ControlSocket
 log = logging.getLogger(__name__)
 
 ROLES_WAIT_S_MAX = 10.0
-"""How long accepting waits for the controller to give every hosted partition it knows its role."""
+"""How long clients wait for the controller to give every hosted partition it knows its role."""
+
+STOP_PROGRESS_S = 3.0
+"""The supervisor gives a front end that stops ten seconds, again at each sign of life."""
 
 SLOW_TIMER_S = 10.0
 GC_THRESHOLDS = (50_000, 50, 50)
@@ -92,13 +101,16 @@ class FrontEnd:
         self._log_dirs = LogDirs(directories, self._registry, self._arena, self._table)
         self._dialogs = {link.index: StorageDialog(link.control) for link in context.storages}
         self._roles = RoleChanges(
-            context.broker_id, self._registry, self._log_dirs, self._metadata, config.resolve_topic
-        )
+            context.broker_id, self._registry, self._log_dirs, self._metadata, config.resolve_topic,
+            in_cluster=not config.embedded,
+        )  # fmt: skip
         self._pumps: dict[int, tuple[trio.CancelScope, Doorbells]] = {}
         self._entering: dict[int, trio.CancelScope] = {}
         self._accepting = trio.Event()
+        self._is_stopping = False
         self._flusher = SubmissionFlusher(self._log_dirs)
         self._helpers = HelperLink(context.control.send)
+        self._loading_helpers = HelperLink(context.control.send, COORDINATOR_LOADING)
 
     def run(self) -> int:
         gc.set_threshold(*GC_THRESHOLDS)
@@ -129,6 +141,8 @@ class FrontEnd:
             nursery.start_soon(self._server.sweep_idle)
             nursery.start_soon(self._server.sweep_stalled)
             nursery.start_soon(self._slow_timer)
+            nursery.start_soon(self._groups.run_deadlines)
+            nursery.start_soon(self._groups.run_expiry)
             self._context.control.send({"kind": "ready"})
             for listener, sock in self._context.listeners:
                 nursery.start_soon(self._accept, listener.name, sock)
@@ -136,12 +150,14 @@ class FrontEnd:
     def _build(self, nursery: trio.Nursery) -> None:
         config = self._context.config
         self._purgatory = FetchPurgatory()
-        self._controller = ControllerLink(self._context.to_controller, self._context.broker_id, nursery)
+        self._controller = ControllerLink(self._context.to_controller, nursery)
+        self._groups = self._build_groups(nursery)
+        self._roles.on_role = self._groups.role_changed
         services = Services(
             config=config,
             broker_id=self._context.broker_id,
             cluster_id=self._context.cluster_id,
-            wall_clock_ms=lambda: time.time_ns() // 1_000_000,
+            wall_clock_ms=_wall_clock_ms,
             metadata=self._metadata,
             registry=self._registry,
             log_dirs=self._log_dirs,
@@ -153,6 +169,8 @@ class FrontEnd:
             producer_ids=ProducerIds(self._allocate_producer_ids, nursery),
             helpers=self._helpers,
             roles=self._roles,
+            overrides=TopicOverrides(self._controller),
+            groups=self._groups,
             start_soon=nursery.start_soon,
             directory_sizes=self._directory_sizes,
         )
@@ -162,6 +180,18 @@ class FrontEnd:
         self._server = Server(
             _limits(config), receive, self._log_dirs.warmth, nursery, dispatcher(services)
         )
+
+    def _build_groups(self, nursery: trio.Nursery) -> GroupService:
+        config = self._context.config
+        writer = LogWriter(
+            GROUP_METADATA_TOPIC, self._registry, self._log_dirs, nursery.start_soon,
+            config["offsets.commit.required.acks"], config["offsets.commit.timeout.ms"],
+        )  # fmt: skip
+        loader = LogLoader(self._log_dirs.segments, self._loading_helpers, config["offsets.load.buffer.size"])
+        return GroupService(
+            config, self._registry, self._metadata, writer, loader, InternalTopics(self._controller, config),
+            _wall_clock_ms, nursery.start_soon,
+        )  # fmt: skip
 
     # Storage processes
 
@@ -272,18 +302,54 @@ class FrontEnd:
                 self._services.broker_epoch = message["broker_epoch"]
                 self._nursery.start_soon(self._open_doors)
             case "helper":
-                self._helpers.arrived(ControlSocket(socket.socket(fileno=fds[0])))
+                loads = message["purpose"] == COORDINATOR_LOADING
+                link = self._loading_helpers if loads else self._helpers
+                link.arrived(ControlSocket(socket.socket(fileno=fds[0])))
             case "stop":
-                self._server.close_all()
-                raise StopFrontEnd
+                self._stop()
             case unknown:
                 log.error("Control message of unknown kind %r", unknown)
 
+    def _stop(self) -> None:
+        config = self._context.config
+        told = not config.embedded and config["controlled.shutdown.enable"] and self._accepting.is_set()
+        if told and not self._is_stopping:
+            self._is_stopping = True
+            self._nursery.start_soon(self._stop_controlled)
+        else:
+            self._stop_now()
+
+    def _stop_now(self) -> None:
+        self._server.close_all()
+        raise StopFrontEnd
+
+    async def _stop_controlled(self) -> None:
+        """Clients are served meanwhile, as by Kafka."""
+        self._nursery.start_soon(self._report_progress)
+        config = self._context.config
+        await shut_down_controlled(
+            self._controller, self._context.broker_id, self._services.broker_epoch,
+            config["controlled.shutdown.max.retries"], config["controlled.shutdown.retry.backoff.ms"],
+        )  # fmt: skip
+        self._stop_now()
+
+    async def _report_progress(self) -> None:
+        while True:
+            self._context.control.send({"kind": "progress", "text": "controlled shutdown"})
+            await trio.sleep(STOP_PROGRESS_S)
+
     async def _open_doors(self) -> None:
-        """Accept once the controller has spoken, so that no client sees an empty cluster (behaviour 20)."""
+        """Let clients in once the controller has spoken, so that none sees an empty cluster (behaviour 20).
+
+        Another node's controller speaks on the listeners: in ZooKeeper mode they accept at once, and what
+        clients ask waits in `dispatch`.
+        """
+        if not self._context.config.embedded:
+            self._accepting.set()
         with trio.move_on_after(ROLES_WAIT_S_MAX):
             while not self._is_informed():
                 await trio.sleep(0.005)
+        self._services.informed.set()
         self._accepting.set()
 
     def _is_informed(self) -> bool:
@@ -300,6 +366,7 @@ class FrontEnd:
             partition.role is not Role.NONE
             for partition, known in hosted
             if known is not None and self._context.broker_id in known.replicas
+            and (partition.topic, partition.partition) not in self._roles.declined
         )
 
     # Small tasks
@@ -312,6 +379,7 @@ class FrontEnd:
         while True:
             await trio.sleep(SLOW_TIMER_S)
             self._helpers.drop_if_idle()
+            self._loading_helpers.drop_if_idle()
             self._arena.trim()
             if await self._roles.retry_without_room():
                 self._context.control.send({"kind": "register_anew"})
@@ -319,6 +387,10 @@ class FrontEnd:
 
 EVICTION_S = 120.0
 """min.incremental.fetch.session.eviction.ms is fixed at two minutes in Kafka."""
+
+
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _limits(config: Any) -> ConnectionLimits:
@@ -341,6 +413,7 @@ def _limits(config: Any) -> ConnectionLimits:
             config["socket.receive.buffer.bytes"] if "socket.receive.buffer.bytes" in explicit else -1
         ),
         protected_listener=protected,
+        serves_controllers=not config.embedded,
     )
 
 

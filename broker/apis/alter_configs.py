@@ -1,7 +1,8 @@
 """AlterConfigs (key 33) on the controller's stream: these are now all overrides of a topic or a broker.
 
 From clients it is not served yet (dynamic configuration has an issue of its own). On the private stream it
-is how the node's controller process hands over what the metadata store holds, in order with LeaderAndIsr.
+is how the node's controller process hands over what the metadata store holds, in order with its LeaderAndIsr;
+that of another node's controller asks for it (`broker.client.topic_overrides`).
 Runs in: front end.
 """
 
@@ -36,6 +37,7 @@ async def _apply(services: Services, header: RequestHeader, asked: Any) -> bytes
         error = ErrorCode.NONE
         if resource.resource_type == TOPIC_RESOURCE:
             await services.roles.configure_topic(resource.resource_name, overrides)
+            services.overrides.arrived(resource.resource_name)
         elif resource.resource_type == BROKER_RESOURCE:
             services.metadata.broker_overrides[resource.resource_name] = overrides
         else:

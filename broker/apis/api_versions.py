@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from broker.apis.ledger import ADVERTISED
+from broker.apis.ledger import advertised
 from broker.apis.services import Services
 from broker.network.connection import Answer, Request
 from broker.protocol.api_keys import API_SPECS, ApiKey
@@ -39,7 +39,8 @@ def handle(services: Services, header: RequestHeader, request: Request) -> Answe
             refusal = ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
             return encode_response(ApiKey.API_VERSIONS, version, header.correlation_id, refusal)
         request.connection.client_software = (name, software_version)
-    answer = ApiVersionsResponse(api_keys=[_entry(key, versions) for key, versions in ADVERTISED.items()])
+    ranges = advertised(embedded=services.config.embedded)
+    answer = ApiVersionsResponse(api_keys=[_entry(key, versions) for key, versions in ranges.items()])
     return encode_response(ApiKey.API_VERSIONS, version, header.correlation_id, answer)
 
 

@@ -24,6 +24,6 @@ def handle(services: Services, header: RequestHeader, request: Request) -> Answe
     )
     error = fence(services, asked)
     if not error:
-        services.metadata.update(asked)
+        services.groups.topics_deleted(services.metadata.update(asked))
     answer = UpdateMetadataResponse(error_code=int(error))
     return encode_response(ApiKey.UPDATE_METADATA, version, header.correlation_id, answer)

@@ -9,16 +9,21 @@ Runs in: front end. Owner: the front end's one instance.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgpack
 import trio
 
-from storage.ipc.control import ControlClosedError, ControlSocket
+from storage.ipc.control import ControlClosedError, ControlSocket, close_descriptors
 
 log = logging.getLogger(__name__)
 
-PURPOSE = "offset look-ups"
+OFFSET_LOOKUPS = "offset look-ups"
+COORDINATOR_LOADING = "coordinator loading"
+"""Purposes; each has a helper of its own, so that a look-up does not wait for a coordinator's log."""
+
 ANSWER_WAIT_S_MAX = 10.0
 IDLE_S_MAX = 30.0
 
@@ -30,8 +35,11 @@ class HelperUnavailableError(Exception):
 class HelperLink:
     """`ask_supervisor` requests a helper; `arrived` is called when its socket comes."""
 
-    def __init__(self, ask_supervisor: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, ask_supervisor: Callable[[dict[str, Any]], None], purpose: str = OFFSET_LOOKUPS
+    ) -> None:
         self._ask_supervisor = ask_supervisor
+        self._purpose = purpose
         self._socket: ControlSocket | None = None
         self._arrival = trio.Event()
         self._turn = trio.Lock()
@@ -58,7 +66,7 @@ class HelperLink:
     async def _connected(self) -> ControlSocket:
         if self._socket is None:
             self._arrival = trio.Event()
-            self._ask_supervisor({"kind": "helper_wanted", "purpose": PURPOSE})
+            self._ask_supervisor({"kind": "helper_wanted", "purpose": self._purpose})
             await self._arrival.wait()
         assert self._socket is not None
         return self._socket
@@ -74,7 +82,7 @@ class HelperLink:
                 await trio.lowlevel.wait_readable(sock.fileno())
                 received = sock.receive_nowait()
                 if received is not None:
-                    return received[0]
+                    return _whole_answer(*received)
         except (ControlClosedError, trio.ClosedResourceError) as error:
             log.warning("Helper process: %s", error)
             return None
@@ -88,3 +96,13 @@ class HelperLink:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _whole_answer(answer: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """A result too large for a datagram lies in a memfd beside it: memory, so reading it waits for no disk."""
+    try:
+        if fds:
+            answer["result"] = msgpack.unpackb(os.pread(fds[0], answer["size_bytes"], 0))
+    finally:
+        close_descriptors(fds)
+    return answer

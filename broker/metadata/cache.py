@@ -12,6 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from broker.protocol.api_keys import ApiKey
+from broker.protocol.messages import request_class
+
+UpdateMetadataEndpoint = request_class(ApiKey.UPDATE_METADATA).UpdateMetadataEndpoint
+SECURITY_PROTOCOL_NAMES = {0: "PLAINTEXT", 1: "SSL", 2: "SASL_PLAINTEXT", 3: "SASL_SSL"}
 LEADER_DURING_DELETE = -2
 ZERO_UUID = bytes(16)
 INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state"})
@@ -64,7 +69,7 @@ class MetadataCache:
         """Take one UpdateMetadata request (any version); returns the names of topics that went away."""
         self.controller_id = request.controller_id
         self.controller_epoch = request.controller_epoch
-        self._brokers = {broker.id: broker for broker in request.live_brokers}
+        self._brokers = {broker.id: _with_listeners(broker) for broker in request.live_brokers}
         gone = []
         for name, topic_id, states in _grouped(request):
             if self._merge(name, topic_id, states):
@@ -121,6 +126,17 @@ class MetadataCache:
         """Every live broker that exposes the listener (behaviour 21), by id."""
         found = (self.endpoint(broker_id, listener_name) for broker_id in sorted(self._brokers))
         return [endpoint for endpoint in found if endpoint is not None]
+
+
+def _with_listeners(broker: Any) -> Any:
+    """In the form of version 3 and newer: before it listeners had the names of their security protocols, before 2
+    there were no racks, and in version 0 there was one address."""
+    broker.rack = broker.rack or None
+    if broker.v0_host and not broker.endpoints:
+        broker.endpoints = [UpdateMetadataEndpoint(host=broker.v0_host, port=broker.v0_port, listener="PLAINTEXT")]
+    for endpoint in broker.endpoints:
+        endpoint.listener = endpoint.listener or SECURITY_PROTOCOL_NAMES.get(endpoint.security_protocol, "")
+    return broker
 
 
 def _grouped(request: Any) -> Iterable[tuple[str, bytes, list[Any]]]:

@@ -42,7 +42,11 @@ PIPELINED_BYTES_MAX = 16 << 20
 
 BARE_REQUEST_BYTES_MAX = 4 << 20
 """A request without records: its decoding makes objects on the loop, about 0.3 s of it per MiB of the
-tiniest array elements. The controller's own stream is exempt: it describes the whole cluster at once."""
+tiniest array elements. Controllers are exempt: they describe the whole cluster at once."""
+
+CONTROLLER_KEYS = frozenset({4, 5, 6})
+CONTROLLER_REQUEST_BYTES_MAX = 32 << 20
+"""LeaderAndIsr, StopReplica, UpdateMetadata of another node's controller: a million partitions in one."""
 
 READ_TURN_BYTES = 1 << 20
 """One read of a large frame: what it may receive beyond the arena's budget, and before others' turn."""
@@ -98,8 +102,9 @@ class Parked(Protocol):
 
 
 class Host(Protocol):
-    """What a connection needs of the process around it."""
+    """What a connection needs of the process around it. serves_controllers: those of other nodes, by TCP."""
 
+    serves_controllers: bool
     receive: ReceiveBuffers
     nursery: trio.Nursery
     request_bytes_max: int
@@ -315,6 +320,8 @@ class Connection:
             size, api_key = _FRAME_PREFIX.unpack_from(view, start)
             size_max = self._frame_bytes_max if api_key == PRODUCE_KEY else self._bare_bytes_max
             if not REQUEST_SIZE_BYTES_MIN <= size <= size_max:
+                if api_key in CONTROLLER_KEYS and self._host.serves_controllers:
+                    size_max = min(self._frame_bytes_max, CONTROLLER_REQUEST_BYTES_MAX)
                 self._check_size(size, size_max)
             frame_end = start + _SIZE_BYTES + size
             if frame_end > self._end:

@@ -35,7 +35,8 @@ STALLED_SWEEP_S = 1.0
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
     """Kafka's keys. Buffer sizes of -1 leave the kernel's autotuning on; idle_ms < 0 means never.
-    protected_listener: the inter-broker listener if there are others, else None."""
+    protected_listener: the inter-broker listener if there are others, else None. serves_controllers: of other
+    nodes."""
 
     request_bytes_max: int
     idle_ms: int
@@ -45,6 +46,7 @@ class ConnectionLimits:
     send_buffer_bytes: int
     receive_buffer_bytes: int
     protected_listener: str | None = None
+    serves_controllers: bool = False
 
 
 class Server:
@@ -57,6 +59,7 @@ class Server:
         self.receive = receive
         self.nursery = nursery
         self.request_bytes_max = limits.request_bytes_max
+        self.serves_controllers = limits.serves_controllers
         self.connections: set[Connection] = set()
         self._limits = limits
         self._warmth = warmth

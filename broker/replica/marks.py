@@ -53,6 +53,14 @@ class PositionMarks:
         self._marks = [log_end]
         self._offsets = [log_end.offset]
 
+    def forget_other_segments(self) -> None:
+        """Names have changed: of all but the newest segment the bytes may be others now (compaction)."""
+        base = self._marks[-1].segment_base
+        kept = [mark for mark in self._marks if mark.segment_base == base]
+        if len(kept) < len(self._marks):
+            self._marks = kept
+            self._offsets = [mark.offset for mark in kept]
+
     def exact(self, offset: int) -> LogPosition | None:
         """The mark of exactly this offset, if kept."""
         if offset == self._offsets[-1]:

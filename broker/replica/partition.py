@@ -130,17 +130,23 @@ class Partition:
         """The newest append completion of a pump pass."""
         self.log_start_offset = log_start
         self.first_unstable_offset = first_unstable
-        self.segment_list_version = version
         self.marks.advance(log_end)
+        self._take_version(version)
         self.maybe_advance_high_watermark()
         self._notify()
 
     def log_start_moved(self, log_start: int, version: int) -> None:
         """Retention or DeleteRecords removed records below `log_start`."""
         self.log_start_offset = log_start
-        self.segment_list_version = version
+        self._take_version(version)
         self.high_watermark = max(self.high_watermark, log_start)
         self._notify()
+
+    def _take_version(self, version: int) -> None:
+        """A mark holds a position, and a compacted segment has other positions under the same name."""
+        if version != self.segment_list_version:
+            self.segment_list_version = version
+            self.marks.forget_other_segments()
 
     def lead(self, broker_id: int, leader_epoch: int, epoch_starts: list[tuple[int, int]]) -> None:
         """This broker leads from now on; `epoch_starts` is the log's leader-epoch history."""

@@ -7,6 +7,10 @@ Why waiting: a controller takes KAFKA_STORAGE_ERROR as "this replica is offline"
 requests wait up to CONTROLLER_WAIT_S for a storage process that is only being restarted (REVIEW item 19). And
 a partition that is not known may lie in a directory that has not told yet what it holds: created in another
 one it would exist twice, which stops a Kafka.
+Why partitions with replicas elsewhere are declined: this version does not copy from other brokers, so it must
+not claim to be in sync, nor lead others that count on it. KAFKA_STORAGE_ERROR says what is true ("not this
+replica") in the one way that a controller acts on: it leaves the replica out and elects another leader. To lead
+with nobody but this broker in sync needs no copying, and is accepted.
 Runs in: front end. Owner: the front end's one instance.
 """
 
@@ -48,12 +52,18 @@ Listed = list[Any]
 
 
 class RoleChanges:
-    """Changes of one partition take turns; those of different partitions run side by side."""
+    """Changes of one partition take turns; those of different partitions run side by side.
+
+    declined: partitions that a controller has assigned to this broker and others, and that are not served.
+    on_role: told of every partition whose role a controller has changed.
+    """
 
     def __init__(
         self, broker_id: int, registry: PartitionRegistry, log_dirs: LogDirs, metadata: MetadataCache,
-        resolve_topic: Callable[[dict[str, str]], dict[str, Any]],
+        resolve_topic: Callable[[dict[str, str]], dict[str, Any]], *, in_cluster: bool = False,
     ) -> None:  # fmt: skip
+        """in_cluster: there may be other brokers."""
+        self._in_cluster = in_cluster
         self._broker_id = broker_id
         self._registry = registry
         self._log_dirs = log_dirs
@@ -63,6 +73,8 @@ class RoleChanges:
         self._turns = Turns()
         self._without_room: dict[tuple[str, int], bytes] = {}
         self.controller_epoch = -1
+        self.declined: set[tuple[str, int]] = set()
+        self.on_role: Callable[[Partition], None] = _ignore
 
     # A storage process has started
 
@@ -263,13 +275,35 @@ class RoleChanges:
 
     # LeaderAndIsr
 
+    def knows(self, topic: str, topic_id: bytes, number: int) -> bool:
+        """Whether the partition's log is open here, with the configuration that it has."""
+        partition = self._registry.get(topic, number)
+        return partition is not None and topic_id in (partition.topic_id, ZERO_UUID)
+
     async def lead_or_follow(self, topic: str, topic_id: bytes, state: Any) -> ErrorCode:
         """One partition of a LeaderAndIsr request (inter-broker facts, 3.1)."""
         if self._broker_id not in state.replicas:
             return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        return await self._patiently(
-            topic, state.partition_index, lambda: self._lead_or_follow(topic, topic_id, state)
-        )
+        key = (topic, state.partition_index)
+        if self._needs_copying(state):
+            self.declined.add(key)
+            return await self._patiently(*key, lambda: self._decline(*key, state.leader_epoch))
+        self.declined.discard(key)
+        return await self._patiently(*key, lambda: self._lead_or_follow(topic, topic_id, state))
+
+    def _needs_copying(self, state: Any) -> bool:
+        leads_alone = state.leader == self._broker_id and list(state.isr) == [self._broker_id]
+        return self._in_cluster and len(state.replicas) > 1 and not leads_alone
+
+    async def _decline(self, topic: str, number: int, leader_epoch: int) -> ErrorCode:
+        """Its log, if there is one, is left as it is; nothing is created."""
+        partition = self._registry.get(topic, number)
+        if partition is not None and partition.role in (Role.LEADER, Role.FOLLOWER):
+            if leader_epoch <= partition.leader_epoch:
+                return ErrorCode.STALE_CONTROLLER_EPOCH
+            await self._stop(topic, number, leader_epoch, delete=False)
+            self.declined.add((topic, number))
+        return ErrorCode.KAFKA_STORAGE_ERROR
 
     async def _lead_or_follow(self, topic: str, topic_id: bytes, state: Any) -> ErrorCode:
         partition = self._registry.get(topic, state.partition_index)
@@ -300,6 +334,7 @@ class RoleChanges:
         else:
             partition.follow(state.leader, state.leader_epoch)
         self._log_dirs.publish(partition)
+        self.on_role(partition)
         self._log_dirs.settle()
 
     # StopReplica
@@ -310,6 +345,7 @@ class RoleChanges:
 
     async def _stop(self, topic: str, number: int, leader_epoch: int, delete: bool) -> ErrorCode:
         """A stopped log stays entered, so that a later LeaderAndIsr finds it where it lies."""
+        self.declined.discard((topic, number))
         partition = self._registry.get(topic, number)
         if partition is None:
             if delete:
@@ -323,6 +359,7 @@ class RoleChanges:
             partition, SubmissionKind.DELETE_PARTITION if delete else SubmissionKind.CLOSE_PARTITION
         )
         partition.stop()
+        self.on_role(partition)
         if delete:
             self._forget(partition)
         else:
@@ -350,6 +387,10 @@ class RoleChanges:
                      partition.partition)  # fmt: skip
         except StorageRefusedError as refusal:
             log.error("Configuring %s-%d: %s", partition.topic, partition.partition, refusal)
+
+
+def _ignore(partition: Partition) -> None:
+    return None
 
 
 class _Remembered:

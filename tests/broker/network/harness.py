@@ -201,6 +201,7 @@ class Bench:
         self, nursery: trio.Nursery, budget_bytes: int = 64 * MIB, request_bytes_max: int = REQUEST_BYTES_MAX
     ) -> None:
         self.nursery = nursery
+        self.serves_controllers = False
         self.request_bytes_max = request_bytes_max
         self.arena = Arena(Region.create("arena", ARENA_BYTES), request_bytes_max, budget_bytes)
         self.receive = ReceiveBuffers(self.arena)

@@ -24,6 +24,8 @@ from tests.broker.network.harness import (
 
 pytestmark = pytest.mark.trio
 
+LEADER_AND_ISR, STOP_REPLICA, UPDATE_METADATA = 4, 5, 6
+
 
 async def test_a_request_is_answered(bench: Bench) -> None:
     peer, _ = bench.connect()
@@ -178,6 +180,19 @@ async def test_the_controllers_requests_may_have_more(bench: Bench) -> None:
     body = bytes(BARE_REQUEST_BYTES_MAX + 1)
     bench.nursery.start_soon(peer.send, request_frame(METADATA, 1, body))
     assert await peer.receive_answer() == (1, body)
+
+
+@pytest.mark.parametrize("key", [LEADER_AND_ISR, STOP_REPLICA, UPDATE_METADATA])
+async def test_and_so_may_those_of_another_nodes_controller_where_one_is_served(bench: Bench, key: int) -> None:
+    body = bytes(BARE_REQUEST_BYTES_MAX + 1)
+    bench.serves_controllers = True
+    peer, _ = bench.connect()
+    bench.nursery.start_soon(peer.send, request_frame(key, 1, body))
+    assert await peer.receive_answer() == (1, body)
+    bench.serves_controllers = False
+    peer, _ = bench.connect()
+    await peer.send(struct.pack(">ih", BARE_REQUEST_BYTES_MAX + 1, key))
+    assert await peer.is_closed()
 
 
 async def test_a_produce_may_have_all_of_socket_request_max_bytes(bench: Bench) -> None:

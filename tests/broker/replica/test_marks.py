@@ -32,6 +32,16 @@ def test_reset_forgets_everything_older() -> None:
     assert marks.log_end.offset == 3
 
 
+def test_a_change_of_names_leaves_only_the_marks_of_the_newest_segment() -> None:
+    """A compacted segment has other positions under the same name."""
+    marks = PositionMarks(LogPosition(0, 0, 0))
+    for offset, base, position in ((5, 0, 700), (9, 0, 900), (12, 9, 100)):
+        marks.advance(LogPosition(offset, base, position))
+    marks.forget_other_segments()
+    assert [marks.exact(offset) for offset in (0, 5, 9)] == [None, None, None]
+    assert marks.log_end == marks.exact(12) == LogPosition(12, 9, 100)
+
+
 @given(st.lists(st.integers(1, 50), max_size=400))
 def test_marks_are_bounded_exact_and_end_with_the_newest(steps: list[int]) -> None:
     marks = PositionMarks(LogPosition(0, 0, 0))

@@ -100,6 +100,17 @@ def test_end_offset_of_an_epoch_52() -> None:
     assert partition.end_for_epoch(-1) == (-1, -1)
 
 
+def test_positions_in_older_segments_are_forgotten_when_names_change() -> None:
+    partition = Partition("t", 0, bytes(16), 0, "/d/t-0", 7, 1)
+    partition.log_opened(0, LogPosition(5, 0, 500), -1, 2, 5)
+    partition.log_advanced(LogPosition(9, 5, 400), 0, -1, 2)
+    assert partition.marks.exact(5) is not None
+    partition.log_start_moved(0, 4)
+    assert partition.segment_list_version == 4
+    assert partition.marks.exact(5) is None
+    assert partition.marks.log_end == LogPosition(9, 5, 400)
+
+
 def test_epoch_at_an_offset() -> None:
     partition = leader()
     partition.leader_epoch_starts = [(2, 0), (3, 10)]

@@ -41,7 +41,8 @@ class Broker:
     def __init__(self) -> None:
         self.directories = Directories()
         self.metadata = MetadataCache()
-        self.roles = RoleChanges(ME, self.directories.registry, self.directories.log_dirs, self.metadata, resolve)
+        self.roles = RoleChanges(
+            ME, self.directories.registry, self.directories.log_dirs, self.metadata, resolve, in_cluster=True)
 
     @property
     def storages(self) -> list[FakeStorage]:
@@ -178,14 +179,14 @@ async def test_a_death_under_leader_and_isr_is_not_told_to_the_controller(
 
 
 async def test_partitions_take_up_their_role_after_a_restart(broker: Broker) -> None:
-    await broker.lead(is_new=True, leader_epoch=9, isr=[ME, 2], replicas=[ME, 2, 3])
+    await broker.lead(is_new=True, leader_epoch=9, replicas=[ME, 2, 3])
     before = broker.partition()
     broker.directories.die(0)
     assert before.produce_error(1) is ErrorCode.KAFKA_STORAGE_ERROR
     await broker.start(0)
     after = broker.partition()
     assert after is not before
-    assert (after.role, after.leader_epoch, after.isr, after.replicas) == (Role.LEADER, 9, (ME, 2), (ME, 2, 3))
+    assert (after.role, after.leader_epoch, after.isr, after.replicas) == (Role.LEADER, 9, (ME,), (ME, 2, 3))
     assert broker.storages[0].done[-1] == ("BECOME_LEADER", "t-0", 9)
 
 
@@ -293,3 +294,54 @@ async def test_a_deleted_partition_is_not_tried_again(broker: Broker) -> None:
         storage.refuse.clear()
     assert not await broker.roles.retry_without_room()
     assert broker.directories.registry.get("t", 0) is None
+
+
+# Replicas on other brokers: nothing is copied in this version, and nothing is claimed
+
+
+@pytest.mark.parametrize(("leader", "isr"), [(ME, [ME, 2]), (2, [2]), (2, [ME, 2]), (-1, [2])])
+async def test_a_partition_that_needs_copying_is_declined_and_nothing_is_created(
+        broker: Broker, leader: int, isr: list[int]) -> None:
+    assert await broker.lead(is_new=True, leader=leader, isr=isr, replicas=[ME, 2]) is ErrorCode.KAFKA_STORAGE_ERROR
+    assert broker.directories.registry.get("t", 0) is None
+    assert broker.storages[0].logs == broker.storages[1].logs == {}
+    assert broker.roles.declined == {("t", 0)}
+
+
+async def test_a_node_alone_goes_on_as_the_controller_process_says(broker: Broker) -> None:
+    """Its directories were taken over from a cluster whose other brokers are dead."""
+    directories = broker.directories
+    broker.roles = RoleChanges(ME, directories.registry, directories.log_dirs, broker.metadata, resolve)
+    assert await broker.lead(is_new=True, leader=2, isr=[2], replicas=[ME, 2]) is ErrorCode.NONE
+    assert broker.partition().role is Role.FOLLOWER
+
+
+async def test_to_lead_alone_needs_no_copying(broker: Broker) -> None:
+    await broker.lead(is_new=True, leader=2, isr=[2], replicas=[ME, 2])
+    assert await broker.lead(leader_epoch=6, isr=[ME], replicas=[ME, 2]) is ErrorCode.NONE
+    assert broker.partition().role is Role.LEADER
+    assert broker.roles.declined == set()
+
+
+async def test_a_leader_that_gets_company_in_sync_steps_down_and_keeps_its_log(broker: Broker) -> None:
+    await broker.lead(is_new=True)
+    refusal = await broker.lead(leader_epoch=6, leader=2, isr=[ME, 2], replicas=[ME, 2])
+    assert refusal is ErrorCode.KAFKA_STORAGE_ERROR
+    assert broker.partition().role is Role.NONE
+    assert broker.partition().produce_error(1) is ErrorCode.NOT_LEADER_OR_FOLLOWER
+    assert ("t", 0) in broker.storages[0].logs
+    assert await broker.lead(leader_epoch=7) is ErrorCode.NONE
+    assert broker.partition().role is Role.LEADER
+
+
+async def test_an_old_request_for_more_replicas_does_not_depose_a_leader(broker: Broker) -> None:
+    await broker.lead(is_new=True, leader_epoch=9)
+    refusal = await broker.lead(leader_epoch=8, leader=2, isr=[2], replicas=[ME, 2])
+    assert refusal is ErrorCode.STALE_CONTROLLER_EPOCH
+    assert broker.partition().role is Role.LEADER
+
+
+async def test_stopping_forgets_that_a_partition_was_declined(broker: Broker) -> None:
+    await broker.lead(is_new=True, leader=2, isr=[2], replicas=[ME, 2])
+    assert await broker.roles.stop("t", 0, 5, delete=True) is ErrorCode.NONE
+    assert broker.roles.declined == set()

@@ -31,23 +31,24 @@ TRUSTED_HEADERS = "records are not decoded if checksum and header agree (ottla.v
 SERVED = r"API_VERSIONS v\d: what is served"
 BROKER_CONFIGS = r"DESCRIBE_CONFIGS v\d: broker(, synonyms)?"
 CONTROLLER_KEYS = "4|5|6|7|56|58|67"
-GROUP_KEYS = "8|9|10|11|12|13|14|15|16|42|47|68|69"
+GROUP_KEYS = "68|69"
 TRANSACTION_KEYS = "24|25|26|27|28|61|65|66"
 SECURITY_KEYS = "29|30|31|36|38|39|40|41|50|51"
 ADMIN_KEYS = "21|33|34|43|44|45|46|48|49|57"
 
 KNOWN: tuple[Known, ...] = (
     Known(SERVED, rf"\.api_keys\[({CONTROLLER_KEYS})\]", "other brokers and controllers are not served yet"),
-    Known(SERVED, rf"\.api_keys\[({GROUP_KEYS})\]", "consumer groups are not served yet"),
+    Known(SERVED, rf"\.api_keys\[({GROUP_KEYS})\]", "the new group protocol is refused by not being there"),
     Known(SERVED, rf"\.api_keys\[({TRANSACTION_KEYS})\]", "transactions are not served yet"),
     Known(SERVED, rf"\.api_keys\[({SECURITY_KEYS})\]", "security is not served yet"),
     Known(SERVED, rf"\.api_keys\[({ADMIN_KEYS})\]", "the wider admin APIs are not served yet"),
     Known(SERVED, r"\.finalized_features_epoch", "features are not kept; there are none in ZooKeeper mode"),
+    Known(SERVED, r"\.api_keys\[[89]\]\.min_version", "offsets in ZooKeeper are not served"),
     Known(SERVED, r"\.api_keys\[[01]\]\.min_version",
           "Produce 0-2 and Fetch 0-3 carry the formats before 0.11, which are not served yet"),
     Known(r"METADATA v12: neither name nor id", r".*", KAFKA_FAILS),
-    Known(r"CREATE_TOPICS v\d: (compacted|recompressed)", r".*",
-          "log compaction and recompression are not there yet, so topics that want them are refused"),
+    Known(r"CREATE_TOPICS v\d: recompressed", r".*",
+          "recompression is not there yet, so topics that want it are refused"),
     Known(r"CREATE_TOPICS v\d: negative partition", r"\.topics\[.*\]\.error_(code|message)", KAFKA_FAILS),
     Known(r"CREATE_PARTITIONS v\d: (empty name|two dots)", r"\.results\[.*\]\.error_(code|message)", KAFKA_FAILS),
     Known(r"DELETE_TOPICS v6: both", r"\.responses\[.*\]\.error_message", TOLD),

@@ -267,6 +267,35 @@ def test_28_the_type_bit_of_a_producer_is_cleared_in_a_create_time_topic(
     assert (header.attributes, header.max_timestamp) == (0, 5)
 
 
+@pytest.fixture(scope="module")
+def compacted(broker: ApiBroker) -> Topic:
+    return broker.topic("compacted", cleanup_policy="compact")
+
+
+@pytest.mark.parametrize("version", PRODUCE_VERSIONS)
+@pytest.mark.parametrize("codec", [0, LZ4])
+def test_27_a_record_without_key_refuses_the_whole_batch_in_a_compacted_topic(
+    compacted: Topic, client: Client, version: int, codec: int
+) -> None:
+    before = list_offsets(client, compacted, -1).offset
+    records = batch(b"a", b"b", b"c", b"d", keys=[b"1", None, b"2", None], codec=codec)
+    result = produce(client, compacted, records, version=version)
+    assert (result.error_code, result.base_offset) == (ErrorCode.INVALID_RECORD, -1)
+    assert [error.batch_index for error in result.record_errors] == ([1, 3] if version >= 8 else [])
+    if version >= 8:
+        assert result.error_message
+        assert all(error.batch_index_error_message for error in result.record_errors)
+    assert list_offsets(client, compacted, -1).offset == before
+
+
+def test_27_records_with_keys_and_tombstones_are_accepted_in_a_compacted_topic(
+    compacted: Topic, client: Client
+) -> None:
+    before = list_offsets(client, compacted, -1).offset
+    append(client, compacted, batch(b"a", None, keys=[b"", b"1"]))
+    assert list_offsets(client, compacted, -1).offset == before + 2
+
+
 @pytest.mark.parametrize("version", PRODUCE_VERSIONS)
 @pytest.mark.parametrize("codec", [0, LZ4])
 def test_28_timestamps_out_of_bounds_refuse_the_whole_batch_and_name_the_records(
