@@ -58,6 +58,7 @@ def test_without_arguments_it_starts_on_a_configuration_in_the_data_directory(ch
     lines = configuration.read_text().splitlines()
     assert f"log.dirs={checkout}/data/logs" in lines
     assert "listeners=PLAINTEXT://127.0.0.1:9092" in lines
+    assert "offsets.topic.replication.factor=1" in lines, "on one node, groups do not start with the default of 3"
     assert len([line for line in lines if line.startswith("log.dirs")]) == 1
     assert "zookeeper.connect=" not in configuration.read_text()
 
