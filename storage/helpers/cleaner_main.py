@@ -67,9 +67,7 @@ def cleaner_main(control: ControlSocket, message: Message, fds: list[int]) -> in
             control.send({"kind": ANSWER, "result": list(result)})
     except CleaningStoppedError:
         return 0
-    except CorruptLogError as error:
-        control.send({"kind": FAILURE, "errno": 0, "message": str(error)})
-    except ValueError as error:  # a map too small for one key
+    except (CorruptLogError, ValueError) as error:  # ValueError: a map too small for one key
         control.send({"kind": FAILURE, "errno": 0, "message": str(error)})
     except OSError as error:
         control.send({"kind": FAILURE, "errno": error.errno or 0, "message": str(error)})

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import time
 from collections.abc import Callable
 
@@ -9,7 +10,8 @@ import pytest
 
 from tests.clients import librdkafka
 from tests.clients.dataset import PARTITIONS
-from tests.conftest import Target
+from tests.conftest import Target, unavailable
+from tests.peers.processes import PeerUnavailableError
 from tests.peers.wire import WireConnection, wait_for_leaders
 
 TIMESTAMPS_BEFORE_NOW_MS = 3_600_000
@@ -20,6 +22,14 @@ def target_is_running(request: pytest.FixtureRequest) -> None:
     """A broker that died is reported with its log, before the next client waits for it in vain."""
     if "target" in request.fixturenames:
         request.getfixturevalue("target").check_running()
+
+
+@pytest.fixture(scope="session")
+def kcat() -> str:
+    found = shutil.which("kcat")
+    if found is None:
+        unavailable(PeerUnavailableError("no kcat found: install the package kcat"))
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Consumer groups of real clients: every record once, offsets kept, partitions handed over."""
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -149,10 +148,7 @@ def test_the_admin_client_lists_and_changes_offsets(target: Target, topic: str, 
     assert group not in [each.group_id for each in listed.valid]
 
 
-def test_kcat_consumes_as_a_group(target: Target, topic: str) -> None:
-    kcat = shutil.which("kcat")
-    if kcat is None:
-        pytest.skip("no kcat found: install the package kcat")
+def test_kcat_consumes_as_a_group(target: Target, topic: str, kcat: str) -> None:
     command = [kcat, "-b", target.bootstrap, "-G", f"kcat-of-{topic}", "-e", "-X", "auto.offset.reset=earliest"]
     first, second = (
         subprocess.run([*command, topic], capture_output=True, text=True, timeout=WAIT_SECONDS, check=True).stdout

@@ -1,7 +1,6 @@
 """kcat writes lines of every codec and reads back exactly those, with their offsets."""
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 
 import pytest
@@ -15,16 +14,7 @@ from tests.clients.dataset import (
     make_plain_record,
 )
 from tests.clients.programs import ALL_CODECS, run_filter
-from tests.conftest import Target, unavailable
-from tests.peers.processes import PeerUnavailableError
-
-
-@pytest.fixture(scope="module")
-def kcat() -> str:
-    found = shutil.which("kcat")
-    if found is None:
-        unavailable(PeerUnavailableError("no kcat found: install the package kcat"))
-    return found
+from tests.conftest import Target
 
 
 def _lines(partition: int, count: int) -> bytes:

@@ -6,13 +6,13 @@ Runs in: the test process; the JVMs are its children.
 """
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.peers.kafka_jars import java_command
 from tests.peers.processes import ChildProcess, free_ports, wait_until
 from tests.peers.wire import Address, is_serving
+from tests.peers.zookeeper import four_letter_word
 
 START_TIMEOUT_SECONDS = 90
 STOP_TIMEOUT_SECONDS = 60
@@ -67,15 +67,7 @@ class ZooKeeper:
 
     def four_letter_word(self, word: str) -> str:
         """The answer to a ZooKeeper four-letter word; empty when it does not listen."""
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
-                connection.sendall(word.encode())
-                chunks = []
-                while chunk := connection.recv(65536):
-                    chunks.append(chunk)
-        except OSError:
-            return ""
-        return b"".join(chunks).decode(errors="replace")
+        return four_letter_word(("127.0.0.1", self.port), word)
 
     def has_ephemeral(self, path: str) -> bool:
         return any(line.strip() == path for line in self.four_letter_word("dump").splitlines())

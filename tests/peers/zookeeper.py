@@ -46,6 +46,19 @@ def classpath(release: str) -> str:
     return f"{maven_libs(f'zookeeper-{release}', coordinates)}/*"
 
 
+def four_letter_word(address: tuple[str, int], word: str) -> str:
+    """The answer of the ZooKeeper there; empty when it does not listen."""
+    try:
+        with socket.create_connection(address, 5) as connection:
+            connection.sendall(word.encode())
+            chunks = []
+            while chunk := connection.recv(65536):
+                chunks.append(chunk)
+    except OSError:
+        return ""
+    return b"".join(chunks).decode(errors="replace")
+
+
 class ZooKeeperServer:
     """One server. properties: lines of zoo.cfg besides the usual; jvm_options as for java."""
 
@@ -122,15 +135,7 @@ class ZooKeeperServer:
 
     def four_letter_word(self, word: str) -> str:
         """The answer to a ZooKeeper four-letter word; empty when it does not listen."""
-        try:
-            with socket.create_connection(self.address, 5) as connection:
-                connection.sendall(word.encode())
-                chunks = []
-                while chunk := connection.recv(65536):
-                    chunks.append(chunk)
-        except OSError:
-            return ""
-        return b"".join(chunks).decode(errors="replace")
+        return four_letter_word(self.address, word)
 
     def log_text(self) -> str:
         return self._running().log_text()

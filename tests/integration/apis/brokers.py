@@ -9,9 +9,11 @@ Runs in: the test process; the brokers are its children.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pytest
 
 from broker.protocol.api_keys import ApiKey
 from broker.protocol.messages import request_class
@@ -54,6 +56,8 @@ VARIANT = {
     "fetch.max.bytes": "50000",
     "max.incremental.fetch.session.cache.slots": "0",
 }
+
+KINDS = ["ottla", pytest.param("kafka", marks=pytest.mark.kafka)]
 
 Node = OttlaBroker | KafkaBroker
 
@@ -155,3 +159,35 @@ def kafka(
         [work_dir / "a", work_dir / "b"], KAFKA_HEAP, chroot,
     )  # fmt: skip
     return ApiBroker(node, ports[1])
+
+
+Start = Callable[[str, str], ApiBroker]
+
+
+def running_brokers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, area: str,
+    settings: Mapping[str, dict[str, str]],
+) -> Iterator[Start]:  # fmt: skip
+    """For a session's fixture: start(kind, name of the settings) -> the running broker, the same one each time."""
+    running: dict[tuple[str, str], ApiBroker] = {}
+
+    def start(kind: str, name: str) -> ApiBroker:
+        if (kind, name) not in running:
+            work_dir = tmp_path_factory.mktemp(f"{kind}-{area}-{name}")
+            made = running[kind, name] = _make(request, kind, work_dir, settings[name], f"/{area}-{name}")
+            made.node.start()
+        return running[kind, name]
+
+    yield start
+    for broker in running.values():
+        broker.node.close()
+
+
+def _make(
+    request: pytest.FixtureRequest, kind: str, work_dir: Path, settings: dict[str, str], chroot: str
+) -> ApiBroker:
+    if kind == "ottla":
+        return ottla(work_dir, settings)
+    libs: Path = request.getfixturevalue("kafka_libs")
+    zookeeper: ZooKeeper = request.getfixturevalue("zookeeper")
+    return kafka(libs, zookeeper, work_dir, settings, chroot)
